@@ -1,0 +1,65 @@
+//! The engines that turn a source RPM into RPMs, behind one interface.
+//!
+//! Every engine takes the same [`Request`], returns the same [`Outcome`] and leaves the same files in the
+//! result folder: `build.log`, `root.log`, `state.log`, `installed_pkgs.log` always, `*.rpm` on success.
+
+pub mod null;
+pub mod overlay;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::model::record::EngineName;
+use crate::model::{Arch, Disttag, Failure, Target};
+
+/// One build to be done.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The source RPM, verified, readable by us.
+    pub srpm: &'a Path,
+    /// An existing, empty folder of this attempt's own.
+    pub resultdir: &'a Path,
+    pub target: &'a Target,
+    pub arch: Arch,
+    pub disttag: &'a Disttag,
+    /// A limit shorter or longer than the target's own.
+    pub timeout: Option<Duration>,
+}
+
+/// What came of it. The files are in the request's `resultdir`.
+#[derive(Debug)]
+pub struct Outcome {
+    pub result: Result<(), Failure>,
+    /// Seconds per phase.
+    pub durations: BTreeMap<String, f64>,
+    /// NEVRAs installed in the build root, sorted.
+    pub buildroot: Vec<String>,
+}
+
+/// An engine.
+#[derive(Debug)]
+pub enum Engine {
+    Overlay(overlay::Overlay),
+    Null(null::Null),
+}
+
+impl Engine {
+    /// Builds. Ends soon after `cancel` does, with class `killed` and nothing of the build left running.
+    pub async fn build(&self, request: Request<'_>, cancel: &CancellationToken) -> Outcome {
+        match self {
+            Engine::Overlay(overlay) => overlay.build(request, cancel).await,
+            Engine::Null(null) => null.build(request),
+        }
+    }
+
+    /// Name and version, for `build.json`.
+    pub fn name(&self) -> EngineName {
+        match self {
+            Engine::Overlay(overlay) => overlay.name(),
+            Engine::Null(null) => null.name(),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! The build stage: from a job to a folder of results in the bstore.
+
+pub mod engine;

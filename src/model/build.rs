@@ -1,0 +1,134 @@
+//! What makes a build this build: its id, its timestamp and its path in the bstore.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::name::{BadName, serde_as_text};
+use super::{Arch, PkgName, Target, VersionRelease};
+
+/// Unique per submission; what builds are followed by, since old workers stamp a new time.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BuildId(String);
+
+impl BuildId {
+    pub fn new() -> BuildId {
+        BuildId(uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Default for BuildId {
+    fn default() -> Self {
+        BuildId::new()
+    }
+}
+
+impl FromStr for BuildId {
+    type Err = BadName;
+    fn from_str(text: &str) -> Result<BuildId, BadName> {
+        text.parse::<PkgName>().map(|word| BuildId(word.to_string()))
+    }
+}
+
+impl fmt::Display for BuildId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+serde_as_text!(BuildId);
+
+/// When a build was submitted, UTC, `YYYYMMDDhhmmss`; unique per target and package on one controller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Timestamp(jiff::civil::DateTime);
+
+const TIMESTAMP: &str = "%Y%m%d%H%M%S";
+
+impl Timestamp {
+    pub fn now() -> Timestamp {
+        let second = jiff::Timestamp::new(jiff::Timestamp::now().as_second(), 0).unwrap_or_default();
+        Timestamp(jiff::tz::TimeZone::UTC.to_datetime(second))
+    }
+
+    /// One second later: what a second build of the same package in one second gets.
+    pub fn next(self) -> Timestamp {
+        Timestamp(self.0.saturating_add(jiff::Span::new().seconds(1)))
+    }
+}
+
+/// Not fourteen digits that make a date and a time.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("timestamp '{0}' is not of the form YYYYMMDDhhmmss")]
+pub struct BadTimestamp(String);
+
+impl FromStr for Timestamp {
+    type Err = BadTimestamp;
+    fn from_str(text: &str) -> Result<Timestamp, BadTimestamp> {
+        let bad = || BadTimestamp(text.escape_debug().take(40).collect());
+        if text.len() != 14 || !text.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(bad());
+        }
+        jiff::civil::DateTime::strptime(TIMESTAMP, text).map(Timestamp).map_err(|_| bad())
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0.strftime(TIMESTAMP).to_string())
+    }
+}
+serde_as_text!(Timestamp);
+
+/// One try at a build, unique among all tries at it, so that two of them never share a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt(pub String);
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// `<target>/<pkgname>/<timestamp>/<version-release>.<arch>`: a build's place in the bstore, and the name
+/// people know it by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BuildPath {
+    pub target: Target,
+    pub pkgname: PkgName,
+    pub timestamp: Timestamp,
+    pub evr: VersionRelease,
+    pub arch: Arch,
+}
+
+impl BuildPath {
+    /// The path below `repo/`, `scratch/` or `results/`. Its parts are plain words, so it cannot leave them.
+    pub fn relative(&self) -> PathBuf {
+        PathBuf::from(self.to_string())
+    }
+}
+
+impl fmt::Display for BuildPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BuildPath { target, pkgname, timestamp, evr, arch } = self;
+        write!(f, "{target}/{pkgname}/{timestamp}/{evr}.{arch}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_fourteen_digits_of_a_real_date() {
+        let text = "20261123204406";
+        assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        assert_eq!(text.parse::<Timestamp>().unwrap().next().to_string(), "20261123204407");
+        for bad in ["", "2026112320440", "20261323204406", "2026112320440x", "../../../../etc"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(Timestamp::now().to_string().len(), 14);
+    }
+}

@@ -1,0 +1,65 @@
+//! A build job as it waits in the tube of its arch. Field names and types are the old fleet's; ours are added.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Arch, BuildId, Disttag, PkgName, SrpmName, Submitter, Target, Timestamp, VersionRelease};
+
+/// The body of a job in an arch's tube. Fields we do not know are kept in `extra`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildJob {
+    pub srpm: SrpmName,
+    pub arch: Arch,
+    /// With the arch asked for: `mini.x86_64`.
+    pub target: Target,
+    pub disttag: Disttag,
+    pub scratch: bool,
+    pub submitter: Submitter,
+    /// What makes a redelivered job the same build; absent in jobs from old submitters.
+    #[serde(flatten)]
+    pub stamp: Option<Stamp>,
+    /// Builders that failed at it for a reason of their own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<String>,
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// What our submission adds to a job.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Stamp {
+    pub build_id: BuildId,
+    pub timestamp: Timestamp,
+    /// Of the source RPM, lower-case hexadecimal; checked before building.
+    pub sha256: String,
+    /// From the source RPM's header.
+    pub pkgname: PkgName,
+    pub evr: VersionRelease,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn an_old_submitters_job_is_read_and_its_unknown_fields_are_kept() {
+        let old = json!({"srpm": "bash-4-1.src.rpm", "arch": "armhfp", "target": "c7.armhfp", "disttag": ".el7",
+            "scratch": false, "submitter": "kb", "git_branch": "c7"});
+        let job: BuildJob = serde_json::from_value(old).unwrap();
+        assert_eq!(job.stamp, None);
+        assert_eq!(job.arch, Arch::Armv7l);
+        assert_eq!(serde_json::to_value(&job).unwrap()["git_branch"], "c7");
+    }
+
+    #[test]
+    fn a_stamped_job_survives_the_wire() {
+        let stamped = json!({"srpm": "bash-4-1.src.rpm", "arch": "x86_64", "target": "c7.x86_64", "disttag": "",
+            "scratch": true, "submitter": "kb", "build_id": "b1", "timestamp": "20261123204406", "sha256": "00",
+            "pkgname": "bash", "evr": "4-1", "tried": ["b.example"]});
+        let job: BuildJob = serde_json::from_value(stamped.clone()).unwrap();
+        assert_eq!(job.stamp.as_ref().unwrap().build_id.as_str(), "b1");
+        assert!(job.extra.is_empty(), "{:?}", job.extra);
+        assert_eq!(serde_json::to_value(&job).unwrap(), stamped);
+    }
+}

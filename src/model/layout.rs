@@ -1,0 +1,101 @@
+//! Where everything is below a root folder (`/srv/reimzul` on a fleet, any folder elsewhere).
+//!
+//! A root is self-contained: it may be copied or moved while nothing runs in it, so nothing in it may hold an
+//! absolute path into it.
+
+use std::path::{Path, PathBuf};
+
+use super::{Attempt, BuildId, BuildPath, SrpmName, Target};
+
+/// The folders below one root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    pub fn new(root: impl Into<PathBuf>) -> Layout {
+        Layout { root: root.into() }
+    }
+
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Source RPMs, never changed once there.
+    pub fn incoming(&self) -> PathBuf {
+        self.root.join("incoming")
+    }
+
+    pub fn srpm(&self, name: &SrpmName) -> PathBuf {
+        self.incoming().join(name.as_str())
+    }
+
+    /// Target files of the overlay engine: `targets/<target>.repo`.
+    pub fn target_file(&self, target: &Target) -> PathBuf {
+        self.targets().join(format!("{target}.repo"))
+    }
+
+    pub fn targets(&self) -> PathBuf {
+        self.root.join("targets")
+    }
+
+    /// Queue, history and the notifier's outbox on the embedded engines.
+    pub fn database(&self) -> PathBuf {
+        self.root.join("reimzul.db")
+    }
+
+    /// One lock file per running process, held for its life.
+    pub fn run(&self) -> PathBuf {
+        self.root.join("run")
+    }
+
+    /// A worker's results before they are uploaded, a folder per attempt.
+    pub fn results(&self, build: &BuildPath, attempt: &Attempt) -> PathBuf {
+        self.results_of(build).join(&attempt.0)
+    }
+
+    pub fn results_of(&self, build: &BuildPath) -> PathBuf {
+        self.root.join("results").join(build.relative())
+    }
+
+    /// What a builder keeps between builds: bases, dnf's caches, running build roots.
+    pub fn builder_cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
+    pub fn bstore(&self) -> PathBuf {
+        self.root.join("bstore")
+    }
+
+    /// Where an upload gathers before it is put into place in one step.
+    pub fn upload(&self, build: &BuildId, attempt: &Attempt) -> PathBuf {
+        self.uploads().join(format!("{build}.{attempt}"))
+    }
+
+    pub fn uploads(&self) -> PathBuf {
+        self.bstore().join("upload")
+    }
+
+    /// The tree that a target's builds lie in: `repo/<target>`, or `scratch/<target>`.
+    pub fn repository(&self, target: &Target, scratch: bool) -> PathBuf {
+        let tree = if scratch { "scratch" } else { "repo" };
+        self.bstore().join(tree).join(target.as_str())
+    }
+
+    /// A finished build's folder.
+    pub fn build(&self, build: &BuildPath, scratch: bool) -> PathBuf {
+        let tree = if scratch { "scratch" } else { "repo" };
+        self.bstore().join(tree).join(build.relative())
+    }
+
+    /// RPMs waiting for a signature.
+    pub fn tosign(&self, target: &Target) -> PathBuf {
+        self.bstore().join("tosign").join(target.as_str())
+    }
+
+    /// createrepo_c's working copy of a target's metadata, and the target's lock.
+    pub fn metadata_cache(&self, target: &Target) -> PathBuf {
+        self.bstore().join("cache").join(target.as_str())
+    }
+}

@@ -1,0 +1,169 @@
+//! Files: written whole or not at all, hashed, locked.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+/// A file operation that failed, with the path it was about.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what} {}: {source}", path.display())]
+pub struct FileError {
+    pub what: &'static str,
+    pub path: PathBuf,
+    pub source: io::Error,
+}
+
+impl FileError {
+    /// For `map_err`: `File::open(&path).map_err(FileError::at("open", &path))?`.
+    pub fn at(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FileError {
+        let path = path.to_owned();
+        move |source| FileError { what, path, source }
+    }
+
+    /// Whether it failed for want of room: ENOSPC or EDQUOT.
+    pub fn is_full(&self) -> bool {
+        matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// Makes the directory and its parents.
+pub fn make_dir(path: &Path) -> Result<(), FileError> {
+    std::fs::create_dir_all(path).map_err(FileError::at("make the directory", path))
+}
+
+/// Removes the directory with all that is in it; one that is not there is fine.
+pub fn remove_dir(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes `bytes` to `path` so that readers see the old content or the new one, also after a power failure.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    let temporary = temporary_beside(path);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)?;
+        sync_parent(path)
+    };
+    write().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        FileError::at("write", path)(error)
+    })
+}
+
+/// Copies the regular file `from` to `to`, which appears whole or not at all; an existing `to` is replaced.
+pub fn copy_whole(from: &Path, to: &Path) -> Result<(), FileError> {
+    let temporary = temporary_beside(to);
+    let copy = || -> io::Result<()> {
+        std::fs::copy(from, &temporary)?;
+        File::open(&temporary)?.sync_all()?;
+        std::fs::rename(&temporary, to)?;
+        sync_parent(to)
+    };
+    copy().map_err(|error| {
+        let _ = std::fs::remove_file(&temporary);
+        FileError::at("copy to", to)(error)
+    })
+}
+
+fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()))
+}
+
+/// Makes a rename in `path`'s folder survive a power failure.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+/// The SHA-256 of a file, lower-case hexadecimal, and its size in bytes.
+pub fn sha256(path: &Path) -> Result<(String, u64), FileError> {
+    let hash = || -> io::Result<(String, u64)> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 16];
+        let mut size = 0;
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((hex(&hasher.finalize()), size));
+            }
+            hasher.update(&buffer[..read]);
+            size += read as u64;
+        }
+    };
+    hash().map_err(FileError::at("read", path))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Swaps two existing paths in one step (renameat2(2), RENAME_EXCHANGE).
+pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
+    use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+    renameat2(AT_FDCWD, one, AT_FDCWD, other, RenameFlags::RENAME_EXCHANGE)
+        .map_err(io::Error::from)
+        .map_err(FileError::at("swap a folder with", other))
+}
+
+/// A lock on a file (flock(2)): it ends with this value, or with the process that holds it, however that ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock, unless somebody has it.
+    pub fn try_take(path: &Path) -> Result<Option<Lock>, FileError> {
+        let file = Lock::file(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
+        }
+    }
+
+    /// Takes the lock, however long that takes, without holding up other tasks.
+    pub async fn take(path: &Path) -> Result<Lock, FileError> {
+        loop {
+            if let Some(lock) = Lock::try_take(path)? {
+                return Ok(lock);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Takes a share of the lock: many may have one, and while any has, nobody can take the lock itself.
+    pub fn try_share(path: &Path) -> Result<Option<Lock>, FileError> {
+        let file = Lock::file(path)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Some(Lock { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
+        }
+    }
+
+    fn file(path: &Path) -> Result<File, FileError> {
+        File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path)
+            .map_err(FileError::at("open the lock", path))
+    }
+}
