@@ -1,4 +1,31 @@
 //! Reimzul: a distributed build system for RPM distributions.
+//!
+//! The code map, in the order of a build's life:
+//!
+//! - [`model`]: the types everything speaks in; no I/O
+//! - [`sys`]: files, processes, namespaces, SQLite: the only places that touch them
+//! - [`config`], [`stamp`]: the INI file; what makes a submission a build of its own
+//! - [`queue`], [`consumer`]: jobs in tubes; the one place that acknowledges them
+//! - [`submit`]: a source RPM becomes a job
+//! - [`build`]: a job becomes RPMs and logs, by an engine
+//! - [`upload`]: those are put into the bstore in one step
+//! - [`repo`]: a target's repository metadata
+//! - [`notify`], [`history`]: who is told, and what is kept for ever
+//! - [`sign`]: RPMs staged for signing
+//! - [`role`], [`cli`]: what a process can be, and what a person can say
+
 pub mod build;
+pub mod cli;
+pub mod config;
+pub mod consumer;
+pub mod history;
 pub mod model;
+pub mod notify;
+pub mod queue;
+pub mod repo;
+pub mod role;
+pub mod sign;
+pub mod stamp;
+pub mod submit;
 pub mod sys;
+pub mod upload;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `reimzul` command; all of it is in the library.
+
+fn main() -> std::process::ExitCode {
+    reimzul::cli::main()
+}

@@ -104,7 +104,7 @@ pub fn sha256(path: &Path) -> Result<(String, u64), FileError> {
     hash().map_err(FileError::at("read", path))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.
@@ -136,6 +136,13 @@ impl Lock {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(FileError::at("lock", path)(error)),
         }
+    }
+
+    /// Takes the lock, holding up the thread: for locks that are held for moments.
+    pub fn take_blocking(path: &Path) -> Result<Lock, FileError> {
+        let file = Lock::file(path)?;
+        file.lock().map_err(FileError::at("lock", path))?;
+        Ok(Lock { _file: file })
     }
 
     /// Takes the lock, however long that takes, without holding up other tasks.

@@ -2,5 +2,6 @@
 
 pub mod fs;
 pub mod process;
+pub mod rpm;
 pub mod sandbox;
 pub mod sqlite;

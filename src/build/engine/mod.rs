@@ -55,6 +55,14 @@ impl Engine {
         }
     }
 
+    /// Removes what dead builds left on this machine.
+    pub async fn sweep(&self) {
+        match self {
+            Engine::Overlay(overlay) => overlay.sweep().await,
+            Engine::Null(_) => {}
+        }
+    }
+
     /// Name and version, for `build.json`.
     pub fn name(&self) -> EngineName {
         match self {

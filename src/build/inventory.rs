@@ -1,0 +1,118 @@
+//! What `build.json` says of a build, gathered while it runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::source::Source;
+use crate::model::record::{self, BuildRecord, EngineName, ResultFile};
+use crate::model::{Attempt, Class, Event, Failure, SrpmName};
+use crate::sys::fs::FileError;
+use crate::sys::rpm;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Inventory {
+    started: jiff::Timestamp,
+    durations: BTreeMap<String, f64>,
+    source: record::Source,
+    buildroot: Vec<String>,
+    results: Vec<ResultFile>,
+}
+
+impl Inventory {
+    pub fn begin(started: jiff::Timestamp) -> Inventory {
+        Inventory {
+            started,
+            durations: BTreeMap::new(),
+            source: record::Source { file: String::new(), size: 0, sha256: String::new() },
+            buildroot: Vec::new(),
+            results: Vec::new(),
+        }
+    }
+
+    pub fn took(&mut self, phase: &str, since: Instant) {
+        self.durations.insert(phase.to_owned(), since.elapsed().as_secs_f64());
+    }
+
+    pub fn source(&mut self, source: &Source, name: &SrpmName) {
+        self.source = record::Source {
+            file: name.to_string(),
+            size: source.whole.size,
+            sha256: source.whole.sha256.clone(),
+        };
+    }
+
+    pub fn outcome(&mut self, durations: BTreeMap<String, f64>, buildroot: Vec<String>) {
+        self.durations.extend(durations);
+        self.buildroot = buildroot;
+    }
+
+    /// Reads every RPM in the folder. A success without any is none.
+    pub fn results(&mut self, folder: &Path) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let bad = |error: String| Failure::new(Class::Packaging, "collect", error);
+        for path in rpms(folder).map_err(|error| bad(error.to_string()))? {
+            let whole = rpm::whole(&path).map_err(|error| bad(error.to_string()))?;
+            self.results.push(ResultFile {
+                file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+                nevra: whole.header.nevra(),
+                size: whole.size,
+                sha256: whole.sha256,
+            });
+        }
+        self.took("digests", begun);
+        if self.results.is_empty() { Err(bad("the build succeeded but made no RPM".into())) } else { Ok(()) }
+    }
+
+    pub fn into_record(self, event: Event, attempt: &Attempt, engine: EngineName) -> BuildRecord {
+        BuildRecord {
+            format: 1,
+            // A failed build has no results, whatever it left.
+            results: if event.failure.is_none() { self.results } else { Vec::new() },
+            event,
+            attempt: attempt.to_string(),
+            source: self.source,
+            durations: self.durations.into_iter().map(|(phase, seconds)| (phase, millis(seconds))).collect(),
+            started: self.started.to_string(),
+            finished: jiff::Timestamp::now().to_string(),
+            engine,
+            buildroot: self.buildroot,
+        }
+    }
+}
+
+fn millis(seconds: f64) -> f64 {
+    (seconds * 1000.0).round() / 1000.0
+}
+
+/// A failed build uploads logs and no RPMs: what lies in a repository is listed by it.
+pub fn remove_rpms(folder: &Path) -> Result<(), FileError> {
+    for path in rpms(folder)? {
+        std::fs::remove_file(&path).map_err(FileError::at("remove", &path))?;
+    }
+    Ok(())
+}
+
+/// build.log and root.log always exist: where the engine made none, they say why. Best effort, since the
+/// failure may be that nothing can be written.
+pub fn leave_logs(folder: &Path, failure: &Failure) {
+    for log in ["build.log", "root.log"] {
+        let path = folder.join(log);
+        if !path.exists() {
+            let _ = std::fs::write(path, format!("{failure}\n"));
+        }
+    }
+}
+
+/// The RPMs in a folder, by name.
+fn rpms(folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut found: Vec<PathBuf> = std::fs::read_dir(folder)
+        .map_err(FileError::at("read", folder))?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rpm"))
+        .collect();
+    found.sort();
+    Ok(found)
+}

@@ -1,0 +1,54 @@
+//! `reimzul check-config`: is the configuration right, and does this machine have what it needs?
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Done, exit, ui};
+use crate::build::engine::overlay::Overlay;
+use crate::config::{Config, EngineChoice};
+
+/// Check the configuration, and whether this machine has what its engine needs.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  reimzul --root ~/farm check-config")]
+pub struct CheckConfig {}
+
+impl CheckConfig {
+    pub async fn run(self, config: &Config, as_json: bool) -> Done {
+        let file = config
+            .file
+            .as_ref()
+            .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
+        let checks = match config.engine {
+            EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
+            EngineChoice::Null => Vec::new(),
+        };
+        let good = checks.iter().all(|check| check.good);
+        if as_json {
+            let checks: Vec<_> =
+                checks.iter().map(|check| json!({"good": check.good, "said": check.said})).collect();
+            ui::print_json(
+                &json!({"file": file, "root": config.layout.root(), "engine": format!("{:?}", config.engine).to_lowercase(),
+                "slots": config.slots, "unused": config.unused, "checks": checks}),
+            );
+        } else {
+            println!("configuration  {file}");
+            println!("root           {}", config.layout.root().display());
+            println!(
+                "engine         {}, {} at a time",
+                format!("{:?}", config.engine).to_lowercase(),
+                config.slots
+            );
+            println!("log file       {}", config.logfile.display());
+            for key in &config.unused {
+                println!("note           {key} is accepted, and not used by this version");
+            }
+            let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
+            for check in &checks {
+                let mark = if check.good { yes.apply_to("ok") } else { no.apply_to("MISSING") };
+                println!("{mark:<13}  {}", check.said);
+            }
+        }
+        Ok(if good { exit::OK } else { exit::CONFIG })
+    }
+}

@@ -1,0 +1,134 @@
+//! `reimzul logs`: a build's log, shown or followed.
+
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use clap::Args;
+use serde_json::json;
+
+use super::named::{self, Named};
+use super::{Done, Failure, exit, ui, watch};
+use crate::role::Site;
+
+/// Show or follow the log of a build.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reimzul logs mini.x86_64/hello
+  reimzul logs -f 20261123204406
+  reimzul logs hello-2.10 --log root.log")]
+pub struct Logs {
+    /// The build: its path, its id, or any unambiguous part of its path
+    build: String,
+    /// Go on as the log grows, until the build ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Which log [default: the one that tells most: build.log, or root.log before it]
+    #[arg(long, value_name = "NAME")]
+    log: Option<String>,
+}
+
+impl Logs {
+    pub async fn run(self, site: &Site, as_json: bool) -> Done {
+        let mut named = named::find(site, &self.build).await?;
+        if as_json {
+            return Ok(print_json(site, &named));
+        }
+        if let Some(log) = &self.log {
+            log.parse::<crate::model::PkgName>().map_err(|_| {
+                Failure::Usage(format!("'{log}' is no log's name: give one such as root.log"))
+            })?;
+        }
+        if named.document.is_none() && !self.follow {
+            println!(
+                "{} waits in the queue; it has no log yet (`reimzul stats` tells for what it waits)",
+                named.path
+            );
+            return Ok(exit::OK);
+        }
+        let mut shown = Shown::default();
+        loop {
+            let done = named.is_done();
+            self.show_more(site, &named, &mut shown)?;
+            if done || !self.follow {
+                break;
+            }
+            tokio::time::sleep(watch::LOOK).await;
+            named = named::find(site, &named.path.to_string()).await?;
+        }
+        if shown.file.is_none() {
+            let log = self.log.as_deref().unwrap_or("build.log");
+            return Err(Failure::Usage(format!("{} has no {log}", named.path)));
+        }
+        Ok(exit::OK)
+    }
+
+    /// Prints what the log has that was not shown yet; the log that is shown may become another one.
+    fn show_more(&self, site: &Site, named: &Named, shown: &mut Shown) -> Result<(), Failure> {
+        let Some(folder) = named.folder(&site.config.layout) else { return Ok(()) };
+        let name = self.log.clone().unwrap_or_else(|| telling(named, &folder));
+        if shown.file.as_deref() != Some(&name) {
+            *shown = Shown { file: folder.join(&name).exists().then_some(name.clone()), offset: 0 };
+        }
+        let Ok(mut file) = std::fs::File::open(folder.join(&name)) else { return Ok(()) };
+        file.seek(SeekFrom::Start(shown.offset))?;
+        let mut buffer = [0; 1 << 16];
+        let mut out = std::io::stdout().lock();
+        loop {
+            let read = file.read(&mut buffer)?;
+            if read == 0 {
+                out.flush()?;
+                return Ok(());
+            }
+            shown.offset += read as u64;
+            print(&mut out, &buffer[..read])?;
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shown {
+    file: Option<String>,
+    offset: u64,
+}
+
+/// The log that tells most: the one a failure names, else build.log as soon as it says something.
+fn telling(named: &Named, folder: &Path) -> String {
+    let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
+    if let Some(log) = failure.and_then(|failure| failure.log.clone()) {
+        return log;
+    }
+    let has_text = |log: &str| folder.join(log).metadata().is_ok_and(|data| data.len() > 0);
+    if has_text("build.log") || !has_text("root.log") { "build.log".into() } else { "root.log".into() }
+}
+
+/// On a terminal, without what could move the cursor or change its title: logs hold whatever a build printed.
+fn print(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
+    if !console::Term::stdout().is_term() {
+        return out.write_all(bytes);
+    }
+    let text = String::from_utf8_lossy(bytes);
+    let plain: String = console::strip_ansi_codes(&text)
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
+        .collect();
+    out.write_all(plain.as_bytes())
+}
+
+fn print_json(site: &Site, named: &Named) -> u8 {
+    let folder = named.folder(&site.config.layout);
+    let mut logs: Vec<_> = folder
+        .iter()
+        .filter_map(|folder| std::fs::read_dir(folder).ok())
+        .flatten()
+        .flatten()
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
+        .map(|entry| json!({"name": entry.file_name().to_string_lossy(), "size": entry.metadata().map(|data| data.len()).unwrap_or_default()}))
+        .collect();
+    logs.sort_by_key(|log| log["name"].as_str().map(str::to_owned));
+    let failure = named.document.as_ref().and_then(|document| document.event.failure.clone());
+    let status = named.document.as_ref().map(|document| document.event.status);
+    ui::print_json(
+        &json!({"build": named.path.to_string(), "status": status, "folder": folder, "logs": logs, "failure": failure}),
+    );
+    exit::OK
+}

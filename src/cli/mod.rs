@@ -1,0 +1,230 @@
+//! The command line: one file per command.
+
+mod build;
+mod check_config;
+mod logs;
+mod named;
+mod query;
+mod repogen;
+mod run;
+mod settle;
+mod stats;
+mod submit;
+mod ui;
+mod watch;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Config, ConfigError};
+use crate::role::{Site, SiteError};
+
+/// What every command ends with. Documented in `reimzul --help`.
+pub mod exit {
+    pub const OK: u8 = 0;
+    /// A build failed, or what was asked for is not there.
+    pub const FAILED: u8 = 1;
+    /// The command line, or what it names, is wrong. Nothing was done.
+    pub const USAGE: u8 = 2;
+    /// The configuration is wrong.
+    pub const CONFIG: u8 = 3;
+    /// The queue, the history or the file system cannot be used.
+    pub const SYSTEM: u8 = 4;
+    /// Ended by Ctrl-C or SIGTERM.
+    pub const STOPPED: u8 = 130;
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    all went well
+  1    a build failed, or what was asked for is not there
+  2    the command line, or what it names, is wrong; nothing was done
+  3    the configuration is wrong
+  4    the queue, the history or the file system cannot be used
+  130  ended by Ctrl-C
+
+Examples:
+  reimzul --root ~/farm build hello.spec -t mini
+  reimzul run all --slots 4
+  reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9 --wait
+  reimzul query -s Failed";
+
+/// A build system for RPM distributions: source RPMs in, repositories out.
+#[derive(Debug, Parser)]
+#[command(name = "reimzul", version, max_term_width = 100, after_help = EXIT_CODES, arg_required_else_help = true)]
+struct Arguments {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options that every command has.
+#[derive(Debug, Clone, clap::Args)]
+struct Global {
+    /// Everything lives below this folder [default: the configuration's, or /srv/reimzul]
+    #[arg(long, global = true, value_name = "DIR", env = "REIMZUL_ROOT")]
+    root: Option<PathBuf>,
+    /// The configuration file [default: DIR/reimzul.ini with --root, else /etc/reimzul/reimzul.ini]
+    #[arg(long, global = true, value_name = "FILE", env = "REIMZUL_CONFIG")]
+    config: Option<PathBuf>,
+    /// Print JSON, for scripts
+    #[arg(long, global = true)]
+    json: bool,
+    /// Say more (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Build source RPMs or specs here and now, and wait for them
+    Build(build::Build),
+    /// Queue a source RPM for a build
+    Submit(submit::Submit),
+    /// Run roles: take jobs from the queue until stopped
+    Run(run::Run),
+    /// List builds by status and target
+    Query(query::Query),
+    /// Show or follow the log of a build
+    Logs(logs::Logs),
+    /// Show what waits, runs and is stuck
+    Stats(stats::Stats),
+    /// Declare a failed build settled
+    #[command(name = "override")]
+    Override(settle::Settle),
+    /// Ask for new metadata of a target's repository
+    Repogen(repogen::Repogen),
+    /// Check the configuration and what this machine needs for it
+    CheckConfig(check_config::CheckConfig),
+}
+
+/// What ends a command before it has done its work.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    Usage(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error("{0}")]
+    System(String),
+    /// What there was to say has been said.
+    #[error("")]
+    Said(u8),
+}
+
+impl Failure {
+    fn code(&self) -> u8 {
+        match self {
+            Failure::Usage(_) => exit::USAGE,
+            Failure::Config(_) => exit::CONFIG,
+            Failure::System(_) => exit::SYSTEM,
+            Failure::Said(code) => *code,
+        }
+    }
+}
+
+/// Errors of the engines are the system's, not the user's.
+macro_rules! system_errors {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Failure {
+            fn from(error: $error) -> Failure {
+                Failure::System(error.to_string())
+            }
+        })*
+    };
+}
+system_errors!(
+    SiteError,
+    crate::queue::QueueError,
+    crate::sys::sqlite::DatabaseError,
+    crate::sys::fs::FileError,
+    std::io::Error
+);
+
+impl From<crate::history::HistoryError> for Failure {
+    fn from(error: crate::history::HistoryError) -> Failure {
+        match error {
+            crate::history::HistoryError::NothingToOverride { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::System(error.to_string()),
+        }
+    }
+}
+
+impl From<crate::submit::SubmitError> for Failure {
+    fn from(error: crate::submit::SubmitError) -> Failure {
+        use crate::submit::SubmitError;
+        match error {
+            SubmitError::Queue(_) | SubmitError::Database(_) | SubmitError::File(_) => {
+                Failure::System(error.to_string())
+            }
+            _ => Failure::Usage(error.to_string()),
+        }
+    }
+}
+
+/// A command's result: its exit code, or why there is none.
+type Done = Result<u8, Failure>;
+
+/// Parses the command line, does what it says, and reports.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    log_to_stderr(&arguments);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("reimzul: cannot start: {error}");
+            return exit::SYSTEM.into();
+        }
+    };
+    let done = runtime.block_on(dispatch(arguments));
+    // A blocking call that still runs holds nothing that matters.
+    runtime.shutdown_background();
+    match done {
+        Ok(code) => code.into(),
+        Err(failure) => {
+            let said = failure.to_string();
+            if !said.is_empty() {
+                eprintln!("{} {said}", console::Style::new().red().bold().for_stderr().apply_to("reimzul:"));
+            }
+            failure.code().into()
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Done {
+    let global = arguments.global;
+    let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
+    let open = |config| Site::open(config).map_err(Failure::from);
+    match arguments.command {
+        Command::CheckConfig(command) => command.run(&config, global.json).await,
+        Command::Build(command) => command.run(config, global.json).await,
+        Command::Run(command) => command.run(config).await,
+        Command::Submit(command) => command.run(&open(config)?, global.json).await,
+        Command::Query(command) => command.run(&open(config)?, global.json).await,
+        Command::Logs(command) => command.run(&open(config)?, global.json).await,
+        Command::Stats(command) => command.run(&open(config)?, global.json).await,
+        Command::Override(command) => command.run(&open(config)?, global.json).await,
+        Command::Repogen(command) => command.run(&open(config)?, global.json).await,
+    }
+}
+
+/// Roles log what they do; other commands only what is wrong, since their output says the rest.
+fn log_to_stderr(arguments: &Arguments) {
+    use tracing_subscriber::EnvFilter;
+    let quiet = !matches!(arguments.command, Command::Run(_));
+    let level = match (arguments.global.verbose, quiet) {
+        (0, true) => "error",
+        (0, false) | (1, true) => "info",
+        (1, false) | (2.., _) => "debug",
+    };
+    let filter = EnvFilter::try_from_env("REIMZUL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(console::colors_enabled_stderr())
+        .init();
+}

@@ -1,0 +1,67 @@
+//! `reimzul stats`: what waits, what runs, what is stuck.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Done, exit, ui};
+use crate::queue::{Entry, State};
+use crate::role::Site;
+
+/// Show what waits, runs and is stuck: tubes, buried jobs with their reasons, undelivered notifications.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reimzul stats
+  reimzul stats --json | jq '.tubes[] | select(.buried > 0)'")]
+pub struct Stats {}
+
+impl Stats {
+    pub async fn run(self, site: &Site, as_json: bool) -> Done {
+        let tubes = site.queue.stats().await?;
+        let jobs = site.queue.list(None).await?;
+        let outbox = site.outbox.waiting().await?;
+        let stuck: Vec<&Entry> =
+            jobs.iter().filter(|job| job.state == State::Buried || job.reason.is_some()).collect();
+        if as_json {
+            let outbox: Vec<_> = outbox
+                .iter()
+                .map(|(sink, waiting, reason)| json!({"sink": sink, "waiting": waiting, "reason": reason}))
+                .collect();
+            ui::print_json(&json!({"tubes": tubes, "jobs": jobs, "undelivered": outbox}));
+            return Ok(exit::OK);
+        }
+        let mut table = ui::table(&["tube", "ready", "reserved", "delayed", "buried", "watching"]);
+        for tube in &tubes {
+            table.add_row([
+                tube.tube.clone(),
+                tube.ready.to_string(),
+                tube.reserved.to_string(),
+                tube.delayed.to_string(),
+                tube.buried.to_string(),
+                tube.watching.to_string(),
+            ]);
+        }
+        if tubes.is_empty() {
+            println!("nothing waits, and no role runs");
+        } else {
+            ui::print(&table);
+        }
+        for job in stuck {
+            println!();
+            println!(
+                "job {} of {} is {}: {}",
+                job.id,
+                job.tube,
+                job.state.as_str(),
+                job.reason.as_deref().unwrap_or("no reason")
+            );
+        }
+        for (sink, waiting, reason) in outbox {
+            println!();
+            println!(
+                "{waiting} events wait for {sink}{}",
+                reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+            );
+        }
+        Ok(exit::OK)
+    }
+}

@@ -1,0 +1,117 @@
+//! `reimzul submit`: a source RPM into the queue.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use super::watch::{self, Watched};
+use super::{Done, Failure, exit, ui};
+use crate::model::{Arch, Disttag, Submitter, Target};
+use crate::role::Site;
+use crate::submit::{self, Request};
+
+/// Queue a source RPM for a build.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9
+  reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait")]
+pub struct Submit {
+    /// A source RPM: its name in incoming/, or a path, from which it is copied there first
+    #[arg(short, long, value_name = "SRPM")]
+    srpm: PathBuf,
+    #[command(flatten)]
+    what: What,
+    /// Run it ahead of the others
+    #[arg(long)]
+    now: bool,
+    /// Wait for the result; the exit code tells it
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What to build for; the same for `submit` and `build`.
+#[derive(Debug, Clone, Args)]
+pub struct What {
+    /// The arch to build for [default: this machine's]
+    #[arg(short, long)]
+    pub arch: Option<String>,
+    /// The target to build against and into, without its arch
+    #[arg(short, long)]
+    pub target: String,
+    /// The value of %dist [default: the target's]
+    #[arg(short, long, value_name = "DISTTAG", default_value = "", hide_default_value = true)]
+    pub disttag: String,
+    /// Only try: the RPMs come into no repository and are not signed
+    #[arg(long)]
+    pub scratch: bool,
+}
+
+impl What {
+    pub fn request(&self, srpm: PathBuf, now: bool) -> Result<Request, Failure> {
+        let usage = |error: &dyn std::error::Error| Failure::Usage(error.to_string());
+        let arch = match &self.arch {
+            Some(arch) => arch.clone(),
+            None => Arch::of_this_machine()
+                .ok_or_else(|| Failure::Usage("this machine's arch has no tube: give one with -a".into()))?
+                .to_string(),
+        };
+        Ok(Request {
+            srpm,
+            arch,
+            target: self.target.parse::<Target>().map_err(|error| usage(&error))?,
+            disttag: self.disttag.parse::<Disttag>().map_err(|error| usage(&error))?,
+            scratch: self.scratch,
+            now,
+            submitter: login_name(),
+        })
+    }
+}
+
+/// The login name, as far as there is one.
+pub fn login_name() -> Submitter {
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
+    user.and_then(|name| name.parse().ok())
+        .or_else(|| nix::unistd::getuid().to_string().parse().ok())
+        .expect("a number is a submitter")
+}
+
+impl Submit {
+    pub async fn run(self, site: &Site, as_json: bool) -> Done {
+        let request = self.what.request(self.srpm, self.now)?;
+        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await?;
+        if !as_json {
+            println!("queued {} (job {})", submitted.path, submitted.job_id);
+            warn_if_nobody_listens(site, &submitted).await?;
+        }
+        if !self.wait {
+            if as_json {
+                ui::print_json(
+                    &json!({"build": submitted.path.to_string(), "job_id": submitted.job_id, "job": submitted.job}),
+                );
+            }
+            return Ok(exit::OK);
+        }
+        let mut builds = vec![Watched::new(&submitted, site.config.scratch_in_repo)];
+        watch::until_done(site, &mut builds, as_json).await?;
+        watch::report(site, &builds, as_json);
+        Ok(if builds.iter().all(Watched::succeeded) { exit::OK } else { exit::FAILED })
+    }
+}
+
+async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> Result<(), Failure> {
+    let tube = submitted.job.arch.as_str();
+    let watching = site
+        .queue
+        .stats()
+        .await?
+        .into_iter()
+        .find(|stats| stats.tube == tube)
+        .map_or(0, |stats| stats.watching);
+    if watching == 0 {
+        eprintln!(
+            "warning: no worker for {tube} runs right now; the job waits for one (`reimzul run worker`)"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,308 @@
+//! The configuration: one INI file, as existing sites have it, with our keys beside theirs.
+//!
+//! Unknown sections and keys are errors that name the nearest known one; values are checked when the file is
+//! loaded, so that nothing is found wrong in the middle of a build.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use configparser::ini::{Ini, IniDefault};
+
+use crate::model::Layout;
+
+/// Where a site's configuration is when nothing else is said.
+pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
+const SITE_ROOT: &str = "/srv/reimzul";
+const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
+
+/// A configuration that cannot be used: one sentence each.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    #[error("cannot read the configuration {file}: {reason}")]
+    Unreadable { file: String, reason: String },
+    #[error("{file}: unknown section [{section}]{nearest}")]
+    UnknownSection { file: String, section: String, nearest: Nearest },
+    #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
+    UnknownKey { file: String, section: String, key: String, nearest: Nearest },
+    #[error("{file}: {key} in section [{section}] is '{value}', but must be {wanted}")]
+    BadValue { file: String, section: &'static str, key: &'static str, value: String, wanted: &'static str },
+    #[error("the root folder {path} cannot be used: {reason}")]
+    BadRoot { path: String, reason: String },
+}
+
+/// ", did you mean 'x'?", or nothing where no known name is near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nearest(Option<&'static str>);
+
+impl std::fmt::Display for Nearest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(name) => write!(f, ", did you mean '{name}'?"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
+    let best = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+    Nearest(best.filter(|(distance, known)| *distance <= 1 + known.len() / 3).map(|(_, known)| known))
+}
+
+/// Which build engine a worker uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EngineChoice {
+    Overlay,
+    /// Builds nothing: for measuring and testing what surrounds a build.
+    Null,
+}
+
+/// The configuration of one process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub layout: Layout,
+    /// The file it came from; none where the defaults serve.
+    pub file: Option<PathBuf>,
+    /// This machine's node name: what events call the builder.
+    pub node: String,
+    /// Builds at a time.
+    pub slots: usize,
+    pub engine: EngineChoice,
+    /// How often a build that failed through the farm's fault is tried in all.
+    pub tries: usize,
+    pub retry_delay: Duration,
+    /// Whether scratch builds lie in the build repository, as they did in the old system.
+    pub scratch_in_repo: bool,
+    pub logfile: PathBuf,
+    /// Keys an existing site may have that this version does not use.
+    pub unused: Vec<String>,
+}
+
+/// Every section with its keys. A section with no keys listed takes any.
+const KNOWN: &[(&str, &[&str])] = &[
+    ("reimzul", &["root"]),
+    ("worker", &["slots", "engine", "tries", "retry_delay"]),
+    ("bstore", &["base_url", "scratch_in_repo"]),
+    ("logs", &["logfile"]),
+    ("scm", &["git_url", "disttag_command"]),
+    ("mail", &["notifications", "mail_from"]),
+    ("mail_rcpts", &[]),
+    ("mqtt", &["notifications", "host", "port", "ca_cert", "tls_cert", "tls_key", "tls_insecure", "topic"]),
+];
+
+/// Sections and keys that are accepted, since sites have them, and do nothing yet.
+const UNUSED: &[(&str, &str)] =
+    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "*"), ("bstore", "base_url")];
+
+type Sections = BTreeMap<String, BTreeMap<String, String>>;
+
+impl Config {
+    /// `file` as given on the command line; else `reimzul.ini` in the root given; else the site's. `root`
+    /// overrides the file's.
+    pub fn load(file: Option<&Path>, root: Option<&Path>) -> Result<Config, ConfigError> {
+        let file = match (file, root) {
+            (Some(file), _) => Some(file.to_owned()),
+            (None, Some(root)) => Some(root.join("reimzul.ini")).filter(|file| file.exists()),
+            (None, None) => Some(PathBuf::from(SITE_FILE)).filter(|file| file.exists()),
+        };
+        match &file {
+            None => Config::from_text("", None, root),
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                    file: path.display().to_string(),
+                    reason: error.to_string(),
+                })?;
+                Config::from_text(&text, Some(path), root)
+            }
+        }
+    }
+
+    fn from_text(text: &str, file: Option<&Path>, root: Option<&Path>) -> Result<Config, ConfigError> {
+        let name = file.map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
+        let sections = parse(text, &name)?;
+        check_names(&sections, &name)?;
+        let values = Values { file: &name, sections: &sections };
+        let own_root = root.map(Path::to_owned).or_else(|| values.get("reimzul", "root").map(PathBuf::from));
+        let root = own_root.clone().unwrap_or_else(|| SITE_ROOT.into());
+        let root = std::path::absolute(&root).map_err(|error| ConfigError::BadRoot {
+            path: root.display().to_string(),
+            reason: error.to_string(),
+        })?;
+        let logfile = match values.get("logs", "logfile") {
+            Some(path) => PathBuf::from(path),
+            None if own_root.is_some() => root.join("log/reimzul.log"),
+            None => SITE_LOG.into(),
+        };
+        Ok(Config {
+            layout: Layout::new(root),
+            file: file.map(Path::to_owned),
+            node: nix::sys::utsname::uname()
+                .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned()),
+            slots: values.number("worker", "slots", 1, 1..=1024)?,
+            engine: values.engine()?,
+            tries: values.number("worker", "tries", 3, 1..=100)?,
+            retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
+            scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
+            logfile,
+            unused: unused(&sections),
+        })
+    }
+}
+
+/// Python's configparser dialect, which existing files are written in.
+fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
+    let mut dialect = IniDefault::default();
+    dialect.multiline = true;
+    dialect.enable_inline_comments = false;
+    let mut ini = Ini::new_from_defaults(dialect);
+    let map = ini
+        .read(text.to_owned())
+        .map_err(|reason| ConfigError::Unreadable { file: file.to_owned(), reason })?;
+    Ok(map
+        .into_iter()
+        .map(|(section, keys)| {
+            (section, keys.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect())
+        })
+        .collect())
+}
+
+fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
+    for (section, keys) in sections {
+        let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
+            return Err(ConfigError::UnknownSection {
+                file: file.to_owned(),
+                section: section.clone(),
+                nearest: nearest(section, KNOWN.iter().map(|(name, _)| *name)),
+            });
+        };
+        if let Some(key) = keys.keys().find(|key| !known.is_empty() && !known.contains(&key.as_str())) {
+            return Err(ConfigError::UnknownKey {
+                file: file.to_owned(),
+                section: section.clone(),
+                key: key.clone(),
+                nearest: nearest(key, known.iter().copied()),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn unused(sections: &Sections) -> Vec<String> {
+    let is_unused = |section: &str, key: &str| {
+        UNUSED.iter().any(|(name, which)| *name == section && (*which == "*" || *which == key))
+    };
+    sections
+        .iter()
+        .flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)))
+        .filter(|(section, key)| is_unused(section, key))
+        .map(|(section, key)| format!("[{section}] {key}"))
+        .collect()
+}
+
+struct Values<'a> {
+    file: &'a str,
+    sections: &'a Sections,
+}
+
+impl Values<'_> {
+    fn get(&self, section: &str, key: &str) -> Option<&str> {
+        self.sections.get(section)?.get(key).map(String::as_str)
+    }
+
+    fn bad(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        value: &str,
+        wanted: &'static str,
+    ) -> ConfigError {
+        ConfigError::BadValue { file: self.file.to_owned(), section, key, value: value.to_owned(), wanted }
+    }
+
+    fn number(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        default: usize,
+        range: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(default) };
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            self.bad(section, key, value, "a whole number in its range (see config/reimzul.ini)")
+        })
+    }
+
+    fn boolean(&self, section: &'static str, key: &'static str, default: bool) -> Result<bool, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(default) };
+        match value.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "1" | "on" => Ok(true),
+            "false" | "no" | "0" | "off" => Ok(false),
+            _ => Err(self.bad(section, key, value, "True or False, yes or no, 1 or 0")),
+        }
+    }
+
+    fn engine(&self) -> Result<EngineChoice, ConfigError> {
+        match self.get("worker", "engine") {
+            None | Some("auto" | "overlay") => Ok(EngineChoice::Overlay),
+            Some("null") => Ok(EngineChoice::Null),
+            Some(value) => Err(self.bad("worker", "engine", value, "auto, overlay or null")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        Config::from_text(text, Some(Path::new("test.ini")), Some(Path::new("/r")))
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest_known_one() {
+        let said = |text: &str| load(text).unwrap_err().to_string();
+        assert_eq!(
+            said("[worker]\nslot = 2\n"),
+            "test.ini: unknown key 'slot' in section [worker], did you mean 'slots'?"
+        );
+        assert_eq!(
+            said("[wroker]\nslots = 2\n"),
+            "test.ini: unknown section [wroker], did you mean 'worker'?"
+        );
+        assert_eq!(said("[worker]\ncolour = red\n"), "test.ini: unknown key 'colour' in section [worker]");
+    }
+
+    #[test]
+    fn values_of_the_wrong_type_are_refused() {
+        assert!(load("[worker]\nslots = many\n").is_err());
+        assert!(load("[worker]\nslots = 0\n").is_err());
+        assert!(load("[bstore]\nscratch_in_repo = maybe\n").is_err());
+        assert!(load("[worker]\nengine = docker\n").is_err());
+    }
+
+    #[test]
+    fn false_means_false_in_every_spelling_sites_use() {
+        for no in ["False", "no", "0", "off", "FALSE"] {
+            assert!(!load(&format!("[bstore]\nscratch_in_repo = {no}\n")).unwrap().scratch_in_repo);
+        }
+        assert!(load("[bstore]\nscratch_in_repo = Yes\n").unwrap().scratch_in_repo);
+    }
+
+    #[test]
+    fn an_existing_sites_file_is_accepted_and_what_is_unused_is_told() {
+        let site = "[bstore]\nbase_url = http://h/\n[scm]\ngit_url = https://g\n[logs]\nlogfile = /x.log\n\
+            [mail]\nnotifications = True\nmail_from = a@b\n[mail_rcpts]\nx86_64 = a@b, c@d\n\
+            [mqtt]\nnotifications = False\nhost = h\nport = 8883\ntls_insecure = False\ntopic = reimzul\n";
+        let config = load(site).unwrap();
+        assert_eq!(config.logfile, Path::new("/x.log"));
+        assert!(config.unused.contains(&"[mqtt] tls_insecure".to_owned()));
+    }
+
+    #[test]
+    fn the_sample_configuration_is_the_defaults() {
+        let sample = include_str!("../config/reimzul.ini");
+        let (sample, defaults) = (load(sample).unwrap(), load("").unwrap());
+        assert_eq!(format!("{sample:?}"), format!("{defaults:?}"));
+    }
+}

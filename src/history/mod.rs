@@ -1,0 +1,105 @@
+//! The history: every event, a document each, searchable for ever.
+//!
+//! Documents are what the old fleet keeps: the event's fields with `status` (see [`Status::stored`]),
+//! `latest_build` on results, `comment` on overrides.
+
+pub mod sqlite;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::model::{Arch, BuildId, Event, SrpmName, Status, Target};
+use crate::sys::sqlite::DatabaseError;
+
+/// What went wrong with the history.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    #[error("the history cannot be used: {0}")]
+    Database(#[from] DatabaseError),
+    #[error("the history holds a document that cannot be read: {0}")]
+    Document(#[from] serde_json::Error),
+    #[error(
+        "no latest build of {srpm} for {target} and arch {arch} is in the history, so there is nothing to override"
+    )]
+    NothingToOverride { srpm: SrpmName, target: Target, arch: Arch },
+}
+
+/// One document.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Document {
+    #[serde(flatten)]
+    pub event: Event,
+    /// True on the newest result of its arch, target and source RPM; absent on events that are no result.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub latest_build: Option<bool>,
+    /// Why it was overridden.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+impl Document {
+    fn from_json(
+        text: &str,
+        status: Status,
+        latest_build: Option<bool>,
+        comment: Option<String>,
+    ) -> Result<Document, serde_json::Error> {
+        let mut fields: Map<String, Value> = serde_json::from_str(text)?;
+        fields.insert("status".into(), Value::String(status.to_string()));
+        Ok(Document { event: serde_json::from_value(Value::Object(fields))?, latest_build, comment })
+    }
+}
+
+/// What to look for. With a status other than Building only latest builds are found, as the old query does.
+#[derive(Debug, Clone, Default)]
+pub struct Find {
+    pub status: Option<Status>,
+    pub target: Option<Target>,
+    pub build_id: Option<BuildId>,
+    /// Also former states: Done, and results that a newer one has replaced.
+    pub all: bool,
+    /// The newest so many.
+    pub limit: u32,
+}
+
+/// A history engine.
+#[derive(Debug, Clone)]
+pub enum History {
+    Sqlite(sqlite::History),
+}
+
+impl History {
+    /// Records an event. Recording it again changes nothing.
+    pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
+        match self {
+            History::Sqlite(history) => history.record(event).await,
+        }
+    }
+
+    /// The documents asked for, newest first.
+    pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {
+        match self {
+            History::Sqlite(history) => history.find(find).await,
+        }
+    }
+
+    /// Declares the latest build of a source RPM settled.
+    pub async fn settle(
+        &self,
+        srpm: &SrpmName,
+        target: &Target,
+        arch: Arch,
+        comment: &str,
+    ) -> Result<Document, HistoryError> {
+        match self {
+            History::Sqlite(history) => history.settle(srpm, target, arch, comment).await,
+        }
+    }
+
+    /// The builds whose path in the bstore contains `part`, newest first, each with its newest document.
+    pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
+        match self {
+            History::Sqlite(history) => history.named(part).await,
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! The embedded history: a table in the SQLite file of the root.
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
+
+use super::{Document, Find, HistoryError};
+use crate::model::{Arch, Event, Layout, SrpmName, Status, Target};
+use crate::sys::sqlite::Database;
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS history (
+  id INTEGER PRIMARY KEY,
+  key TEXT NOT NULL UNIQUE,           -- build, arch and the status it came with: an event is recorded once
+  build_id TEXT,
+  path TEXT NOT NULL,                 -- <target>/<pkgname>/<timestamp>/<evr>.<arch>
+  srpm TEXT NOT NULL, arch TEXT NOT NULL, target TEXT NOT NULL, timestamp TEXT NOT NULL,
+  status TEXT NOT NULL,
+  latest_build INTEGER,
+  comment TEXT,
+  event TEXT NOT NULL                 -- as it came, JSON
+) STRICT;
+CREATE INDEX IF NOT EXISTS history_builds ON history (build_id, arch) WHERE build_id IS NOT NULL;
+CREATE INDEX IF NOT EXISTS history_paths ON history (path);
+CREATE INDEX IF NOT EXISTS history_status ON history (status, target);
+CREATE UNIQUE INDEX IF NOT EXISTS history_latest ON history (srpm, target, arch) WHERE latest_build = 1;
+";
+
+/// A handle on the embedded history.
+#[derive(Debug, Clone)]
+pub struct History {
+    database: Database,
+}
+
+const COLUMNS: &str = "event, status, latest_build, comment";
+
+impl History {
+    pub fn open(layout: &Layout) -> Result<History, HistoryError> {
+        Ok(History { database: Database::open(&layout.database(), SCHEMA)? })
+    }
+
+    pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
+        let (event, text) = (event.clone(), serde_json::to_string(event)?);
+        Ok(self.database.write(move |sql| record(sql, &event, &text)).await?)
+    }
+
+    pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {
+        let mut conditions = vec!["1"];
+        let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
+        if let Some(status) = find.status {
+            conditions.push("status = ?");
+            values.push(Box::new(status.as_str()));
+        }
+        if !find.all {
+            conditions.push("status != 'Done' AND (latest_build = 1 OR latest_build IS NULL)");
+        }
+        if let Some(target) = find.target {
+            conditions.push("target = ?");
+            values.push(Box::new(target.to_string()));
+        }
+        if let Some(id) = find.build_id {
+            conditions.push("build_id = ?");
+            values.push(Box::new(id.to_string()));
+        }
+        let limit = if find.limit == 0 { -1 } else { i64::from(find.limit) };
+        let query = format!(
+            "SELECT {COLUMNS} FROM history WHERE {} ORDER BY id DESC LIMIT {limit}",
+            conditions.join(" AND ")
+        );
+        let rows = self
+            .database
+            .read(move |sql| {
+                let values: Vec<&dyn ToSql> =
+                    values.iter().map(|value| value.as_ref() as &dyn ToSql).collect();
+                select(sql, &query, &values)
+            })
+            .await?;
+        documents(rows)
+    }
+
+    pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
+        let part = part.to_owned();
+        let rows = self
+            .database
+            .read(move |sql| {
+                let query = format!(
+                    "SELECT {COLUMNS} FROM history WHERE id IN
+                     (SELECT max(id) FROM history WHERE instr(path, ?1) OR build_id = ?1 GROUP BY path)
+                     ORDER BY id DESC"
+                );
+                select(sql, &query, &[&part])
+            })
+            .await?;
+        documents(rows)
+    }
+
+    pub async fn settle(
+        &self,
+        srpm: &SrpmName,
+        target: &Target,
+        arch: Arch,
+        comment: &str,
+    ) -> Result<Document, HistoryError> {
+        let key = (srpm.to_string(), target.to_string(), arch.as_str(), comment.to_owned());
+        let row = self
+            .database
+            .write(move |sql| {
+                let (srpm, target, arch, comment) = key;
+                let query = format!(
+                    "UPDATE history SET status = 'Override', comment = ?4
+                     WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1 RETURNING {COLUMNS}"
+                );
+                sql.query_row(&query, params![srpm, target, arch, comment], stored).optional()
+            })
+            .await?;
+        row.ok_or_else(|| HistoryError::NothingToOverride {
+            srpm: srpm.clone(),
+            target: target.clone(),
+            arch,
+        })?
+        .try_into()
+    }
+}
+
+/// A row, before its event is read.
+struct Stored {
+    event: String,
+    status: String,
+    latest_build: Option<bool>,
+    comment: Option<String>,
+}
+
+impl TryFrom<Stored> for Document {
+    type Error = HistoryError;
+    fn try_from(row: Stored) -> Result<Document, HistoryError> {
+        // Only our own statuses are ever written.
+        let status = row.status.parse().unwrap_or(Status::Done);
+        Ok(Document::from_json(&row.event, status, row.latest_build, row.comment)?)
+    }
+}
+
+fn stored(row: &Row) -> rusqlite::Result<Stored> {
+    Ok(Stored { event: row.get(0)?, status: row.get(1)?, latest_build: row.get(2)?, comment: row.get(3)? })
+}
+
+fn select(sql: &Connection, query: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Stored>> {
+    sql.prepare_cached(query)?.query_map(values, stored)?.collect()
+}
+
+fn documents(rows: Vec<Stored>) -> Result<Vec<Document>, HistoryError> {
+    rows.into_iter().map(Document::try_from).collect()
+}
+
+fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> {
+    let path = event.path().to_string();
+    let known = sql.prepare_cached("SELECT 1 FROM history WHERE key = ?1")?.exists(params![event.key()])?;
+    if known {
+        return Ok(());
+    }
+    if event.status.is_result() {
+        sql.prepare_cached("UPDATE history SET status = 'Done' WHERE path = ?1 AND status = 'Building'")?
+            .execute(params![path])?;
+        sql.prepare_cached(
+            "UPDATE history SET latest_build = 0 WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1",
+        )?
+        .execute(params![event.srpm.as_str(), event.target.as_str(), event.arch.as_str()])?;
+    }
+    let has_result = sql
+        .prepare_cached("SELECT 1 FROM history WHERE path = ?1 AND latest_build IS NOT NULL")?
+        .exists(params![path])?;
+    sql.prepare_cached(
+        "INSERT INTO history (key, build_id, path, srpm, arch, target, timestamp, status, latest_build, event)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        event.key(),
+        event.build_id.as_ref().map(ToString::to_string),
+        path,
+        event.srpm.as_str(),
+        event.arch.as_str(),
+        event.target.as_str(),
+        event.timestamp.to_string(),
+        event.status.stored(has_result).as_str(),
+        event.status.is_result().then_some(true),
+        text,
+    ])?;
+    Ok(())
+}

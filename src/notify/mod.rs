@@ -1,0 +1,129 @@
+//! Telling, role `notifier`: every event is fanned out to the sinks, each of which fails alone.
+//!
+//! The job in tube `notify` is acknowledged once the event lies in the outbox for every sink; from there each
+//! sink is served at its own pace, retried with backoff, and survives restarts.
+
+mod logfile;
+mod outbox;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::consumer::{self, Delivery, Handler, Verdict};
+use crate::history::History;
+use crate::model::Event;
+use crate::queue::{NOTIFY, NewJob, Queue};
+use crate::role::Shutdown;
+use crate::sys::sqlite::DatabaseError;
+pub use outbox::{Outbox, Pending};
+
+/// Where events go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sink {
+    History,
+    Log,
+    Tosign,
+}
+
+impl Sink {
+    pub const ALL: [Sink; 3] = [Sink::History, Sink::Log, Sink::Tosign];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Sink::History => "history",
+            Sink::Log => "log",
+            Sink::Tosign => "tosign",
+        }
+    }
+}
+
+/// Makes the job that stages an event's RPMs for signing; none where nothing is to be signed. Given from
+/// outside, since stages do not know one another.
+pub type ToSign = fn(&Event) -> Option<NewJob>;
+
+/// Everything a notifier works with.
+#[derive(Debug, Clone)]
+pub struct Notifier {
+    pub queue: Queue,
+    pub history: History,
+    pub outbox: Outbox,
+    pub logfile: PathBuf,
+    pub tosign: ToSign,
+}
+
+impl Notifier {
+    /// Fans out and delivers until told to stop; what is then undelivered stays in the outbox.
+    pub async fn run(&self, shutdown: &Shutdown) {
+        let tubes = [NOTIFY.to_owned()];
+        tokio::join!(
+            consumer::run(&self.queue, &tubes, shutdown, self),
+            self.deliver(Sink::History, shutdown),
+            self.deliver(Sink::Log, shutdown),
+            self.deliver(Sink::Tosign, shutdown),
+        );
+    }
+
+    /// Serves one sink, oldest event first; an event that cannot be delivered does not hold up later ones.
+    async fn deliver(&self, sink: Sink, shutdown: &Shutdown) {
+        while !shutdown.is_stopping() {
+            match self.outbox.due(sink).await {
+                Ok(pending) if pending.is_empty() => self.outbox.wait(shutdown.stop()).await,
+                Ok(pending) => {
+                    for delivery in pending {
+                        self.deliver_one(sink, delivery).await;
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("{error}");
+                    tokio::time::sleep(RETRY).await;
+                }
+            }
+        }
+    }
+
+    async fn deliver_one(&self, sink: Sink, pending: Pending) {
+        let settled: Result<(), DatabaseError> = match self.send(sink, &pending.event).await {
+            Ok(()) => self.outbox.delivered(pending.id).await,
+            Err(error) => {
+                tracing::error!("{} could not be told of {}: {error}", sink.as_str(), pending.event.path());
+                self.outbox.failed(pending.id, &error).await
+            }
+        };
+        if let Err(error) = settled {
+            // It is delivered again later, which every sink bears.
+            tracing::error!("{error}");
+        }
+    }
+
+    async fn send(&self, sink: Sink, event: &Event) -> Result<(), String> {
+        match sink {
+            Sink::History => self.history.record(event).await.map_err(|error| error.to_string()),
+            Sink::Log => logfile::append(&self.logfile, event).map_err(|error| error.to_string()),
+            Sink::Tosign => match (self.tosign)(event) {
+                Some(job) => self.queue.put(vec![job]).await.map(|_| ()).map_err(|error| error.to_string()),
+                None => Ok(()),
+            },
+        }
+    }
+}
+
+impl Handler for Notifier {
+    const MOST: usize = 100;
+
+    async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
+        let events: Vec<Result<Event, serde_json::Error>> =
+            batch.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
+        let good: Vec<Event> = events.iter().flatten().cloned().collect();
+        let stored = self.outbox.put(good).await.map_err(|error| error.to_string());
+        events
+            .into_iter()
+            .map(|event| match (event, &stored) {
+                (Err(error), _) => Verdict::Bury { reason: format!("its body is no event: {error}") },
+                (Ok(_), Ok(())) => Verdict::Done,
+                (Ok(_), Err(reason)) => Verdict::Release { delay: RETRY, reason: reason.clone() },
+            })
+            .collect()
+    }
+}
+
+const RETRY: Duration = Duration::from_secs(1);

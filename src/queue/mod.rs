@@ -1,0 +1,249 @@
+//! The queue: jobs wait in tubes, are reserved under a lease, and are deleted only by who holds the lease.
+//!
+//! The semantics are beanstalkd's (its `doc/protocol.txt`): a lower priority number runs first, a reserved job
+//! whose time to run is over is ready again, a job of a vanished owner is ready at once, a buried job waits
+//! for a kick.
+
+pub mod sqlite;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::sys::fs::FileError;
+use crate::sys::sqlite::DatabaseError;
+
+/// Priorities that submitters use; lower runs first.
+pub const PRIORITY_NOW: u32 = 1024;
+pub const PRIORITY: u32 = 8192;
+/// What the old fleet gives jobs in `notify`, `createrepo` and `tosign`.
+pub const PRIORITY_FOLLOW_UP: u32 = 1 << 31;
+/// The old fleet's time to run; a shorter one must not be used in its tubes.
+pub const TTR: Duration = Duration::from_secs(120);
+
+/// Tubes that are not an arch's.
+pub const NOTIFY: &str = "notify";
+pub const CREATEREPO: &str = "createrepo";
+pub const TOSIGN: &str = "tosign";
+
+/// beanstalkd's default limit; larger jobs are refused here too, so that a site can move to it.
+pub const LARGEST_JOB: usize = 65_535;
+
+/// What went wrong with the queue.
+#[derive(Debug, thiserror::Error)]
+pub enum QueueError {
+    #[error("the queue cannot be used: {0}")]
+    Database(#[from] DatabaseError),
+    #[error("the queue cannot be used: {0}")]
+    File(#[from] FileError),
+    #[error("a job of {size} bytes is too large for tube {tube}: the limit is {LARGEST_JOB}")]
+    TooLarge { tube: String, size: usize },
+    #[error("the lease on job {0} is lost: another may hold it by now")]
+    LeaseLost(u64),
+}
+
+/// A job to be put.
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    pub tube: String,
+    pub body: Vec<u8>,
+    pub priority: u32,
+    pub delay: Duration,
+}
+
+impl NewJob {
+    pub fn new(tube: &str, body: &impl Serialize, priority: u32) -> NewJob {
+        // Our wire types are structs of strings, numbers and lists: they always serialize.
+        let body = serde_json::to_vec(body).expect("wire types serialize");
+        NewJob { tube: tube.to_owned(), body, priority, delay: Duration::ZERO }
+    }
+
+    pub fn delayed(self, delay: Duration) -> NewJob {
+        NewJob { delay, ..self }
+    }
+}
+
+/// A job that was reserved.
+#[derive(Debug, Clone)]
+pub struct Job {
+    pub id: u64,
+    pub tube: String,
+    pub body: Vec<u8>,
+    pub priority: u32,
+    /// How often it was reserved, this time included.
+    pub reserves: u32,
+    /// How often it was handed back on purpose.
+    pub releases: u32,
+}
+
+impl Job {
+    /// How often a holder of it vanished, or let its time run out.
+    pub fn losses(&self) -> u32 {
+        self.reserves.saturating_sub(1).saturating_sub(self.releases)
+    }
+}
+
+/// A job where it stands, for people and for `stats`.
+#[derive(Debug, Clone, Serialize)]
+pub struct Entry {
+    pub id: u64,
+    pub tube: String,
+    pub state: State,
+    pub priority: u32,
+    /// Seconds since it was put.
+    pub age: u64,
+    /// Why it was buried, or last released.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip)]
+    pub body: Vec<u8>,
+}
+
+/// Where a job stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Ready,
+    Reserved,
+    Delayed,
+    Buried,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::Ready => "ready",
+            State::Reserved => "reserved",
+            State::Delayed => "delayed",
+            State::Buried => "buried",
+        }
+    }
+}
+
+/// How many jobs of a tube are in which state, and who waits for more.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct TubeStats {
+    pub tube: String,
+    pub ready: u64,
+    pub reserved: u64,
+    pub delayed: u64,
+    pub buried: u64,
+    /// Processes that take jobs from it.
+    pub watching: u64,
+}
+
+/// The right to work on a reserved job. It is kept alive by [`crate::consumer`], which also gives it up.
+///
+/// Work that must not be done twice takes one of these and asks [`Lease::check`] right before its last step.
+#[derive(Debug, Clone)]
+pub struct Lease {
+    pub(crate) id: u64,
+    /// Tells this reservation of the job from any other.
+    pub(crate) token: u64,
+    lost: Arc<AtomicBool>,
+    ended: CancellationToken,
+}
+
+impl Lease {
+    fn new(id: u64, token: u64) -> Lease {
+        Lease { id, token, lost: Arc::new(AtomicBool::new(false)), ended: CancellationToken::new() }
+    }
+
+    /// Fails once the lease is known to be lost.
+    pub fn check(&self) -> Result<(), QueueError> {
+        if self.lost.load(Ordering::SeqCst) { Err(QueueError::LeaseLost(self.id)) } else { Ok(()) }
+    }
+
+    /// Cancelled when the lease is lost, so that work under it can be ended at once.
+    pub fn ended(&self) -> &CancellationToken {
+        &self.ended
+    }
+
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+        self.ended.cancel();
+    }
+}
+
+/// How the holder of a lease gives its job up. Only [`crate::consumer`] does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GiveUp {
+    Delete,
+    Release { delay: Duration, reason: String },
+    Bury { reason: String },
+}
+
+/// A queue engine.
+#[derive(Debug, Clone)]
+pub enum Queue {
+    Sqlite(sqlite::Queue),
+}
+
+impl Queue {
+    /// Puts all the jobs, or none. Returns their ids.
+    pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
+        if let Some(job) = jobs.iter().find(|job| job.body.len() > LARGEST_JOB) {
+            return Err(QueueError::TooLarge { tube: job.tube.clone(), size: job.body.len() });
+        }
+        match self {
+            Queue::Sqlite(queue) => queue.put(jobs).await,
+        }
+    }
+
+    /// The most urgent ready job of `tubes`, waiting for one up to `wait`, or until `stop`. Do not drop the
+    /// future instead: a job could be reserved and never handed out.
+    pub async fn reserve(
+        &self,
+        tubes: &[String],
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Job, Lease)>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.reserve(tubes, wait, stop).await,
+        }
+    }
+
+    /// Starts the time to run of a held job anew.
+    pub async fn touch(&self, lease: &Lease) -> Result<(), QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.touch(lease).await,
+        }
+    }
+
+    pub(crate) async fn give_up(&self, lease: &Lease, how: GiveUp) -> Result<(), QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.give_up(lease, how).await,
+        }
+    }
+
+    /// Makes up to `bound` buried jobs of the tube ready again; says how many.
+    pub async fn kick(&self, tube: &str, bound: u64) -> Result<u64, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.kick(tube, bound).await,
+        }
+    }
+
+    /// Deletes a job that nobody holds; says whether it was there.
+    pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.withdraw(id).await,
+        }
+    }
+
+    /// The jobs of a tube, in the order in which they will run; all tubes' when none is named.
+    pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.list(tube).await,
+        }
+    }
+
+    /// Every tube that has jobs or watchers, by name.
+    pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.stats().await,
+        }
+    }
+}

@@ -1,0 +1,458 @@
+//! The embedded queue: a table in the SQLite file that all processes of a root share.
+//!
+//! A process that uses it holds a lock on a file of its own in `run/`. When another finds that lock free, the
+//! process is dead, and what it had reserved is ready again at once, whatever its time to run.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::{Entry, GiveUp, Job, Lease, NewJob, QueueError, State, TTR, TubeStats};
+use crate::model::Layout;
+use crate::sys::fs::{self, Lock};
+use crate::sys::sqlite::Database;
+
+/// How soon a put by another process is seen. Our own process's are seen at once.
+const POLL: Duration = Duration::from_millis(25);
+/// How often a waiting process looks for dead owners and for time that has run out.
+const CARE: Duration = Duration::from_millis(500);
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS jobs (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  tube TEXT NOT NULL,
+  priority INTEGER NOT NULL,
+  body BLOB NOT NULL,
+  state TEXT NOT NULL DEFAULT 'ready',
+  created INTEGER NOT NULL,           -- all times: milliseconds since the epoch
+  due INTEGER NOT NULL DEFAULT 0,     -- of a delayed job: when it is ready; of a reserved one: when its time is over
+  owner TEXT,
+  reserves INTEGER NOT NULL DEFAULT 0,
+  releases INTEGER NOT NULL DEFAULT 0,
+  reason TEXT
+) STRICT;
+CREATE INDEX IF NOT EXISTS jobs_ready ON jobs (tube, priority, id) WHERE state = 'ready';
+CREATE INDEX IF NOT EXISTS jobs_due ON jobs (due) WHERE state IN ('reserved', 'delayed');
+CREATE TABLE IF NOT EXISTS watchers (
+  owner TEXT NOT NULL,
+  tube TEXT NOT NULL,
+  PRIMARY KEY (owner, tube)
+) STRICT;
+";
+
+/// A process's handle on the embedded queue.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    database: Database,
+    owner: Arc<Owner>,
+    /// Rung by our own puts, so that a waiting task of this process need not poll for them.
+    bell: Arc<Notify>,
+}
+
+/// This process, as others know it.
+#[derive(Debug)]
+struct Owner {
+    name: String,
+    run: PathBuf,
+    _alive: Lock,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(self.run.join(&self.name));
+    }
+}
+
+impl Queue {
+    pub fn open(layout: &Layout) -> Result<Queue, QueueError> {
+        fs::make_dir(layout.root())?;
+        let database = Database::open(&layout.database(), SCHEMA)?;
+        let owner = Arc::new(Owner::enter(&layout.run())?);
+        Ok(Queue { database, owner, bell: Arc::default() })
+    }
+
+    pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
+        let ids = self.database.write(move |sql| jobs.iter().map(|job| insert(sql, job)).collect()).await?;
+        self.bell.notify_waiters();
+        Ok(ids)
+    }
+
+    pub async fn reserve(
+        &self,
+        tubes: &[String],
+        wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Option<(Job, Lease)>, QueueError> {
+        let until = Instant::now() + wait;
+        self.watch(tubes).await?;
+        loop {
+            let rung = self.bell.notified();
+            tokio::pin!(rung);
+            // From here on a ring is not missed.
+            rung.as_mut().enable();
+            let seen = self.database.version();
+            if let Some(job) = self.try_reserve(tubes).await? {
+                let lease = Lease::new(job.id, u64::from(job.reserves));
+                return Ok(Some((job, lease)));
+            }
+            if Instant::now() >= until || stop.is_cancelled() {
+                return Ok(None);
+            }
+            tokio::select! {
+                () = rung => {}
+                () = stop.cancelled() => return Ok(None),
+                () = self.changed(seen, until) => {}
+            }
+        }
+    }
+
+    /// Returns when another connection has committed, when it is time to care for the lost, or at `until`.
+    async fn changed(&self, seen: Option<i64>, until: Instant) {
+        let until = until.min(Instant::now() + CARE);
+        while Instant::now() < until {
+            tokio::time::sleep(POLL.min(until.saturating_duration_since(Instant::now()))).await;
+            let version = self.database.version();
+            if version.is_some() && version != seen {
+                return;
+            }
+        }
+    }
+
+    async fn try_reserve(&self, tubes: &[String]) -> Result<Option<Job>, QueueError> {
+        let (tubes, owner, run) = (tubes.to_vec(), self.owner.name.clone(), self.owner.run.clone());
+        let now = now();
+        let idle = self
+            .database
+            .read({
+                let tubes = tubes.clone();
+                let owner = owner.clone();
+                move |sql| Ok(most_urgent(sql, &tubes)?.is_none() && !needs_care(sql, now, &owner)?)
+            })
+            .await?;
+        if idle {
+            // A waiting process writes nothing.
+            return Ok(None);
+        }
+        let job = self
+            .database
+            .write(move |sql| {
+                ready_what_is_due(sql, now)?;
+                ready_what_the_dead_held(sql, &run, &owner)?;
+                let Some(id) = most_urgent(sql, &tubes)? else { return Ok(None) };
+                sql.prepare_cached(
+                    "UPDATE jobs SET state = 'reserved', owner = ?2, due = ?3, reserves = reserves + 1 WHERE id = ?1",
+                )?
+                .execute(params![id, owner, now + millis(TTR)])?;
+                job(sql, id).optional()
+            })
+            .await?;
+        Ok(job)
+    }
+
+    async fn watch(&self, tubes: &[String]) -> Result<(), QueueError> {
+        let (owner, tubes) = (self.owner.name.clone(), tubes.to_vec());
+        let missing: Vec<String> = self
+            .database
+            .read({
+                let owner = owner.clone();
+                move |sql| {
+                    let mut known =
+                        sql.prepare_cached("SELECT 1 FROM watchers WHERE owner = ?1 AND tube = ?2")?;
+                    let mut missing = Vec::new();
+                    for tube in tubes {
+                        if !known.exists(params![owner, tube])? {
+                            missing.push(tube);
+                        }
+                    }
+                    Ok(missing)
+                }
+            })
+            .await?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.database
+            .write(move |sql| {
+                for tube in missing {
+                    sql.execute(
+                        "INSERT OR IGNORE INTO watchers (owner, tube) VALUES (?1, ?2)",
+                        params![owner, tube],
+                    )?;
+                }
+                Ok(())
+            })
+            .await?;
+        Ok(())
+    }
+
+    pub async fn touch(&self, lease: &Lease) -> Result<(), QueueError> {
+        let (id, token) = (lease.id, lease.token);
+        let changed = self
+            .database
+            .write(move |sql| {
+                sql.execute(
+                    "UPDATE jobs SET due = ?3 WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    params![id, token, now() + millis(TTR)],
+                )
+            })
+            .await?;
+        held(lease, changed)
+    }
+
+    pub async fn give_up(&self, lease: &Lease, how: GiveUp) -> Result<(), QueueError> {
+        let (id, token) = (lease.id, lease.token);
+        let changed = self
+            .database
+            .write(move |sql| match how {
+                GiveUp::Delete => sql
+                    .prepare_cached(
+                        "DELETE FROM jobs WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    )?
+                    .execute(params![id, token]),
+                GiveUp::Release { delay, reason } => sql.execute(
+                    "UPDATE jobs SET state = ?3, due = ?4, owner = NULL, releases = releases + 1, reason = ?5
+                     WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    params![id, token, waiting(delay), now() + millis(delay), reason],
+                ),
+                GiveUp::Bury { reason } => sql.execute(
+                    "UPDATE jobs SET state = 'buried', owner = NULL, reason = ?3
+                     WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    params![id, token, reason],
+                ),
+            })
+            .await?;
+        self.bell.notify_waiters();
+        held(lease, changed)
+    }
+
+    pub async fn kick(&self, tube: &str, bound: u64) -> Result<u64, QueueError> {
+        let tube = tube.to_owned();
+        let kicked = self
+            .database
+            .write(move |sql| {
+                // What a person kicks starts with a clean slate.
+                sql.execute(
+                    "UPDATE jobs SET state = 'ready', reserves = 0, releases = 0, reason = NULL WHERE id IN
+                     (SELECT id FROM jobs WHERE tube = ?1 AND state = 'buried' ORDER BY id LIMIT ?2)",
+                    params![tube, bound],
+                )
+            })
+            .await?;
+        self.bell.notify_waiters();
+        Ok(kicked as u64)
+    }
+
+    pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
+        let deleted = self
+            .database
+            .write(move |sql| {
+                sql.execute("DELETE FROM jobs WHERE id = ?1 AND state != 'reserved'", params![id])
+            })
+            .await?;
+        Ok(deleted > 0)
+    }
+
+    pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
+        let tube = tube.map(str::to_owned);
+        let entries = self
+            .database
+            .read(move |sql| {
+                sql.prepare_cached(
+                    "SELECT id, tube, state, priority, created, reason, body FROM jobs
+                     WHERE ?1 IS NULL OR tube = ?1 ORDER BY state != 'reserved', tube, priority, id",
+                )?
+                .query_map(params![tube], entry)?
+                .collect()
+            })
+            .await?;
+        Ok(entries)
+    }
+
+    pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
+        let run = self.owner.run.clone();
+        let (jobs, watchers) = self.database.read(|sql| Ok((count_jobs(sql)?, watchers(sql)?))).await?;
+        let mut tubes: BTreeMap<String, TubeStats> = BTreeMap::new();
+        for (tube, state, count) in jobs {
+            let stats = tubes.entry(tube).or_default();
+            match state {
+                State::Ready => stats.ready = count,
+                State::Reserved => stats.reserved = count,
+                State::Delayed => stats.delayed = count,
+                State::Buried => stats.buried = count,
+            }
+        }
+        for (owner, tube) in watchers {
+            if owner == self.owner.name || !is_dead(&run, &owner) {
+                tubes.entry(tube).or_default().watching += 1;
+            }
+        }
+        Ok(tubes.into_iter().map(|(tube, stats)| TubeStats { tube, ..stats }).collect())
+    }
+}
+
+impl Owner {
+    fn enter(run: &Path) -> Result<Owner, QueueError> {
+        fs::make_dir(run)?;
+        let _entering = Lock::take_blocking(&run.join(ENTRANCE))?;
+        remove_files_of_the_dead(run);
+        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
+        let alive = Lock::take_blocking(&run.join(&name))?;
+        Ok(Owner { name, run: run.to_owned(), _alive: alive })
+    }
+}
+
+/// Held while a process makes and locks its file, so that no other takes the file for a dead one's in between.
+const ENTRANCE: &str = "entrance";
+
+fn remove_files_of_the_dead(run: &Path) {
+    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
+        if entry.file_name() != ENTRANCE && is_dead(run, &entry.file_name().to_string_lossy()) {
+            // Without its file an owner counts as dead: whatever it held is found by that.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Whether the owner's process is gone: its lock is free, or its file is.
+fn is_dead(run: &Path, owner: &str) -> bool {
+    let path = run.join(owner);
+    !path.exists() || matches!(Lock::try_take(&path), Ok(Some(_)))
+}
+
+fn held(lease: &Lease, changed: usize) -> Result<(), QueueError> {
+    if changed == 0 {
+        lease.lose();
+    }
+    lease.check()
+}
+
+fn insert(sql: &Transaction, job: &NewJob) -> rusqlite::Result<u64> {
+    sql.prepare_cached(
+        "INSERT INTO jobs (tube, priority, body, state, created, due) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute(params![
+        job.tube,
+        job.priority,
+        job.body,
+        waiting(job.delay),
+        now(),
+        now() + millis(job.delay)
+    ])?;
+    Ok(sql.last_insert_rowid().unsigned_abs())
+}
+
+fn waiting(delay: Duration) -> &'static str {
+    if delay.is_zero() { "ready" } else { "delayed" }
+}
+
+/// The ready job that runs next: tube by tube, so that each look is one step in the index.
+fn most_urgent(sql: &Connection, tubes: &[String]) -> rusqlite::Result<Option<u64>> {
+    let mut first = sql.prepare_cached(
+        "SELECT priority, id FROM jobs WHERE tube = ?1 AND state = 'ready' ORDER BY priority, id LIMIT 1",
+    )?;
+    let mut best: Option<(u32, u64)> = None;
+    for tube in tubes {
+        let found = first.query_row(params![tube], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+        best = [best, found].into_iter().flatten().min();
+    }
+    Ok(best.map(|(_, id)| id))
+}
+
+/// Whether a job's time is over, or somebody else's job may have lost its owner.
+fn needs_care(sql: &Connection, now: i64, owner: &str) -> rusqlite::Result<bool> {
+    sql.prepare_cached(
+        "SELECT 1 FROM jobs WHERE state IN ('reserved', 'delayed')
+         AND (due <= ?1 OR (state = 'reserved' AND owner != ?2)) LIMIT 1",
+    )?
+    .exists(params![now, owner])
+}
+
+fn ready_what_is_due(sql: &Transaction, now: i64) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "UPDATE jobs SET state = 'ready', owner = NULL WHERE state IN ('reserved', 'delayed') AND due <= ?1",
+    )?
+    .execute(params![now])
+    .map(|_| ())
+}
+
+fn ready_what_the_dead_held(sql: &Transaction, run: &Path, us: &str) -> rusqlite::Result<()> {
+    let owners: Vec<String> = sql
+        .prepare_cached(
+            "SELECT owner FROM jobs WHERE state = 'reserved' AND owner != ?1
+             UNION SELECT owner FROM watchers WHERE owner != ?1",
+        )?
+        .query_map(params![us], |row| row.get(0))?
+        .collect::<Result<_, _>>()?;
+    for owner in owners.iter().filter(|owner| is_dead(run, owner)) {
+        sql.execute(
+            "UPDATE jobs SET state = 'ready', owner = NULL WHERE state = 'reserved' AND owner = ?1",
+            params![owner],
+        )?;
+        sql.execute("DELETE FROM watchers WHERE owner = ?1", params![owner])?;
+        let _ = std::fs::remove_file(run.join(owner));
+    }
+    Ok(())
+}
+
+fn job(sql: &Transaction, id: u64) -> rusqlite::Result<Job> {
+    sql.prepare_cached("SELECT id, tube, body, priority, reserves, releases FROM jobs WHERE id = ?1")?
+        .query_row(params![id], |row| {
+            Ok(Job {
+                id: row.get(0)?,
+                tube: row.get(1)?,
+                body: row.get(2)?,
+                priority: row.get(3)?,
+                reserves: row.get(4)?,
+                releases: row.get(5)?,
+            })
+        })
+}
+
+fn state(row: &Row, column: usize) -> rusqlite::Result<State> {
+    let text: String = row.get(column)?;
+    Ok(match text.as_str() {
+        "reserved" => State::Reserved,
+        "delayed" => State::Delayed,
+        "buried" => State::Buried,
+        _ => State::Ready,
+    })
+}
+
+fn entry(row: &Row) -> rusqlite::Result<Entry> {
+    let created: i64 = row.get(4)?;
+    Ok(Entry {
+        id: row.get(0)?,
+        tube: row.get(1)?,
+        state: state(row, 2)?,
+        priority: row.get(3)?,
+        age: (now() - created).max(0).unsigned_abs() / 1000,
+        reason: row.get(5)?,
+        body: row.get(6)?,
+    })
+}
+
+fn count_jobs(sql: &Connection) -> rusqlite::Result<Vec<(String, State, u64)>> {
+    sql.prepare_cached("SELECT tube, state, count(*) FROM jobs GROUP BY tube, state")?
+        .query_map([], |row| Ok((row.get(0)?, state(row, 1)?, row.get(2)?)))?
+        .collect()
+}
+
+fn watchers(sql: &Connection) -> rusqlite::Result<Vec<(String, String)>> {
+    sql.prepare_cached("SELECT owner, tube FROM watchers")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
+}
+
+fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    millis(since)
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}

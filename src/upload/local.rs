@@ -1,0 +1,54 @@
+//! The embedded upload: renames on one file system.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::{Parcel, UploadError};
+use crate::model::Layout;
+use crate::model::record::FILE;
+use crate::queue::{Lease, Queue};
+use crate::sys::fs::{self, FileError};
+
+/// The folder gathers in `upload/`, `build.json` included, and appears in its place by one rename: so it is
+/// there whole or not at all, and readers that look for `build.json` never find it early.
+pub async fn commit(
+    layout: &Layout,
+    queue: &Queue,
+    lease: &Lease,
+    parcel: Parcel<'_>,
+) -> Result<(), UploadError> {
+    let gathered = layout.upload(parcel.build_id, parcel.attempt);
+    let place = layout.build(parcel.build, parcel.scratch);
+    fs::make_dir(&layout.uploads())?;
+    fs::remove_dir(&gathered)?;
+    rename(parcel.from, &gathered)?;
+    // Pretty, since people read it; a BuildRecord always serializes.
+    let text = serde_json::to_vec_pretty(parcel.record).expect("a record serializes");
+    fs::write_whole(&gathered.join(FILE), &text)?;
+    sync_files(&gathered)?;
+    fs::make_dir(place.parent().unwrap_or(&place))?;
+    // Asked of the queue itself, not of our memory: this process may have been asleep.
+    queue.touch(lease).await?;
+    if place.exists() {
+        // A former attempt's, of which somebody may be reading.
+        fs::exchange(&gathered, &place)?;
+        fs::remove_dir(&gathered)?;
+    } else {
+        rename(&gathered, &place)?;
+    }
+    fs::sync_parent(&place).map_err(FileError::at("sync", &place))?;
+    Ok(())
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
+    std::fs::rename(from, to).map_err(FileError::at("move results to", to))
+}
+
+/// The results must outlive a power failure before the job is deleted.
+fn sync_files(folder: &Path) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(folder).map_err(FileError::at("read", folder))?.flatten() {
+        let path = entry.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(FileError::at("sync", &path))?;
+    }
+    File::open(folder).and_then(|file| file.sync_all()).map_err(FileError::at("sync", folder))
+}
