@@ -71,7 +71,7 @@ impl Logs {
         }
         let Ok(mut file) = std::fs::File::open(folder.join(&name)) else { return Ok(()) };
         file.seek(SeekFrom::Start(shown.offset))?;
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = vec![0; 1 << 16];
         let mut out = std::io::stdout().lock();
         loop {
             let read = file.read(&mut buffer)?;

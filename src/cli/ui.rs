@@ -1,5 +1,7 @@
 //! How output looks: tables, colours, durations.
 
+use std::time::Duration;
+
 use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
 use console::Term;
 use serde::Serialize;
@@ -46,10 +48,10 @@ pub fn status(status: Status) -> Cell {
 }
 
 /// `4.2 s`, `3 min 12 s`, `2 h 5 min`.
-pub fn seconds(seconds: f64) -> String {
-    let whole = seconds as u64;
+pub fn duration(duration: Duration) -> String {
+    let whole = duration.as_secs();
     match whole {
-        0..60 => format!("{seconds:.1} s"),
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),
         _ => format!("{} h {} min", whole / 3600, whole % 3600 / 60),
     }

@@ -116,7 +116,7 @@ impl Board {
                 continue;
             }
             build.look(site).await?;
-            let elapsed = ui::seconds(build.since.elapsed().as_secs_f64());
+            let elapsed = ui::duration(build.since.elapsed());
             if let Some(document) = &build.outcome {
                 let said = result_line(build, document, &elapsed);
                 bar.finish_and_clear();
@@ -236,10 +236,15 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
     let mut table = ui::table(&["rpm", "size", "took"]);
     for build in builds.iter().filter(|build| build.succeeded()) {
         let Some(record) = build.record(layout) else { continue };
-        let took = ui::seconds(record.durations.values().sum());
+        let took =
+            ui::duration(Duration::try_from_secs_f64(record.durations.values().sum()).unwrap_or_default());
         for (index, result) in record.results.iter().enumerate() {
-            let size = indicatif::HumanBytes(result.size).to_string();
-            table.add_row([result.file.clone(), size, if index == 0 { took.clone() } else { String::new() }]);
+            let bytes = indicatif::HumanBytes(result.size).to_string();
+            table.add_row([
+                result.file.clone(),
+                bytes,
+                if index == 0 { took.clone() } else { String::new() },
+            ]);
         }
     }
     if !table.is_empty() {

@@ -57,8 +57,8 @@ pub async fn run(target: &Target, tree: &Path, cache: &Path, packages: &[PathBuf
     // A run that was killed leaves this behind, and createrepo_c would take it for another one running.
     fs::remove_dir(&cache.join(".repodata"))?;
     let list = cache.join("packages");
-    let lines: String = packages.iter().map(|path| format!("{}\n", path.display())).collect();
-    fs::write_whole(&list, lines.as_bytes())?;
+    let lines: Vec<&str> = packages.iter().filter_map(|path| path.to_str()).collect();
+    fs::write_whole(&list, lines.join("\n").as_bytes())?;
     let log = cache.join("createrepo.log");
     let _ = std::fs::remove_file(&log);
     let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
@@ -78,11 +78,7 @@ pub async fn run(target: &Target, tree: &Path, cache: &Path, packages: &[PathBuf
         return Ok(());
     }
     let said = std::fs::read_to_string(&log).unwrap_or_default();
-    let said = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .next_back()
-        .unwrap_or("it said nothing")
-        .to_owned();
+    let last = said.lines().rfind(|line| !line.trim().is_empty());
+    let said = last.unwrap_or("it said nothing").to_owned();
     Err(RepoError::Failed { target: target.clone(), end: end.to_string(), said })
 }
