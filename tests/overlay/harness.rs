@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use reimzul::build::engine::overlay::Overlay;
@@ -50,7 +51,12 @@ fn target_dir() -> PathBuf {
 }
 
 /// The mini distribution, made if need be.
-pub fn mini_distro() -> PathBuf {
+pub fn mini_distro() -> &'static Path {
+    static MADE: OnceLock<PathBuf> = OnceLock::new();
+    MADE.get_or_init(make_mini_distro)
+}
+
+fn make_mini_distro() -> PathBuf {
     if let Some(path) = std::env::var_os("REIMZUL_MINI_DISTRO") {
         return path.into();
     }
@@ -66,8 +72,17 @@ pub fn target() -> Target {
 
 impl Site {
     /// The root folder that most tests share, so that its base is made once.
-    pub async fn shared() -> Site {
-        Site::at(target_dir().join("overlay-shared"), &mini_distro())
+    pub fn shared() -> Site {
+        Site::at(target_dir().join("overlay-shared"), mini_distro())
+    }
+
+    /// A root folder of one test's own, empty but for sources while another process of the test has it.
+    pub fn own(name: &str) -> Site {
+        let root = target_dir().join(format!("overlay-{name}"));
+        if std::env::var_os("REIMZUL_TEST_SLEEPER").is_none() {
+            let _ = std::fs::remove_dir_all(&root);
+        }
+        Site::at(root, mini_distro())
     }
 
     pub fn at(root: PathBuf, distro: &Path) -> Site {
@@ -77,35 +92,66 @@ impl Site {
         let layout = Layout::new(&root);
         std::fs::create_dir_all(layout.targets()).unwrap();
         let _ = std::os::unix::fs::symlink(distro, root.join("mini-distro"));
-        std::fs::copy(distro.join("mini.x86_64.repo"), layout.target_file(&target())).unwrap();
+        // Renamed into place: tests that run at the same time read it.
+        let text = std::fs::read(distro.join("mini.x86_64.repo")).unwrap();
+        reimzul::sys::fs::write_whole(&layout.target_file(&target()), &text).unwrap();
         let engine = Overlay::new(layout).with_exe(env!("CARGO_BIN_EXE_reimzul").into());
         Site { root, engine, cancel: CancellationToken::new(), timeout: None }
     }
 
-    /// A source RPM of a package `name` 1-1 whose spec ends with `rest`.
-    pub fn srpm(&self, name: &str, rest: &str, sources: &[(&str, &str)]) -> PathBuf {
+    /// Changes the target file.
+    pub fn target_file(&self, change: impl Fn(String) -> String) {
+        let path = self.root.join("targets/mini.x86_64.repo");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(text)).unwrap();
+    }
+
+    /// The engine's folder of the target.
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache/overlay/mini.x86_64")
+    }
+
+    /// Returns when the base is made, for tests that measure time.
+    pub async fn ready(&self) {
+        let ready = Site {
+            timeout: None,
+            cancel: CancellationToken::new(),
+            ..Site::at(self.root.clone(), mini_distro())
+        };
+        ready.build(&ready.srpm("ready", &script("", ""), &[])).await.succeeded();
+    }
+
+    /// A spec of a package `name` 1-1 that ends with `rest`, with its sources beside it.
+    pub fn spec(&self, name: &str, rest: &str, sources: &[(&str, &str)]) -> PathBuf {
         let folder = self.root.join("sources").join(uuid::Uuid::new_v4().to_string());
         std::fs::create_dir_all(&folder).unwrap();
         for (file, content) in sources {
             std::fs::write(folder.join(file), content).unwrap();
         }
-        let (head, sections) = rest.find("\n%").map_or(("", rest), |at| rest.split_at(at + 1));
-        let (head, sections) = if rest.starts_with('%') { ("", rest) } else { (head, sections) };
-        let spec = format!(
+        let at = rest.find("\n%").map_or(rest.len(), |at| at + 1);
+        let (head, sections) = if rest.starts_with('%') { ("", rest) } else { rest.split_at(at) };
+        let text = format!(
             "Name: {name}\nVersion: 1\nRelease: 1%{{?dist}}\nSummary: A test\nLicense: MIT\n{head}\
              %description\nA test.\n{sections}"
         );
-        std::fs::write(folder.join("package.spec"), spec).unwrap();
+        let spec = folder.join(format!("{name}.spec"));
+        std::fs::write(&spec, text).unwrap();
+        spec
+    }
+
+    /// The source RPM of [`Site::spec`].
+    pub fn srpm(&self, name: &str, rest: &str, sources: &[(&str, &str)]) -> PathBuf {
+        let spec = self.spec(name, rest, sources);
+        let folder = spec.parent().unwrap().display();
         let made = Command::new("rpmbuild")
-            .args(["-bs", "--nodeps", "--define", "dist .x", "--define"])
-            .arg(format!("_sourcedir {}", folder.display()))
-            .arg("--define")
-            .arg(format!("_srcrpmdir {}", folder.display()))
-            .arg(folder.join("package.spec"))
+            .args(["-bs", "--nodeps", "--define", "dist .x", "--target", "noarch"])
+            .args(["--define".into(), format!("_sourcedir {folder}")])
+            .args(["--define".into(), format!("_srcrpmdir {folder}")])
+            .arg(&spec)
             .output()
             .unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        folder.join(format!("{name}-1-1.x.src.rpm"))
+        spec.with_file_name(format!("{name}-1-1.x.src.rpm"))
     }
 
     pub async fn build(&self, srpm: &Path) -> Built {
@@ -166,4 +212,23 @@ fn need(program: &str, package: &str) {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()));
     assert!(found, "{program} is missing: install the package {package}");
+}
+
+/// The rest of a spec whose package holds nothing: tags, and sections that may leave out %files.
+pub fn script(tags: &str, sections: &str) -> String {
+    let noarch =
+        if tags.contains("Arch:") || sections.contains("promised") { "" } else { "BuildArch: noarch\n" };
+    let files = if sections.contains("%files") { "" } else { "%files\n" };
+    let tags = if tags.is_empty() { String::new() } else { format!("{tags}\n") };
+    format!("{noarch}{tags}{sections}{files}")
+}
+
+/// How many processes have this command line (arguments separated by NUL).
+pub fn running(command: &str) -> usize {
+    std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(Result::ok)
+        .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
+        .filter(|line| line.strip_suffix(b"\0") == Some(command.as_bytes()))
+        .count()
 }

@@ -67,6 +67,10 @@ fn run_step(step: &Step, mut log: File) -> io::Result<(StepReport, bool)> {
     let started = Instant::now();
     let length = log.seek(SeekFrom::End(0))?;
     let (reader, writer) = io::pipe()?;
+    if step.as_user {
+        // Else the user could not open /dev/stdout.
+        std::os::unix::fs::fchown(&writer, Some(BUILD_ID), Some(BUILD_ID))?;
+    }
     let mut command = command(step);
     command.stdout(writer.try_clone()?).stderr(writer);
     let spawned = command.spawn();

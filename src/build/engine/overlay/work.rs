@@ -55,7 +55,7 @@ pub async fn run_plan(
         (End::TimedOut, _) => Err(Failure::new(
             Class::Timeout,
             phase,
-            format!("not done within {} seconds, and ended", work.limit.as_secs()),
+            format!("not done within {} seconds, and ended", work.limit.as_secs_f64()),
         )),
         (End::Cancelled, _) => Err(Failure::new(Class::Killed, phase, "ended from outside")),
         (_, Some(Report { error: Some(error), full, .. })) => {
