@@ -50,19 +50,19 @@ async fn a_base_is_made_anew_when_what_it_holds_changed() {
         text.replace("@buildsys-build", "@buildsys-build inbase")
             + "\n[extra]\nbaseurl=file://$root/extra/\ngpgcheck=0\n"
     });
-    let build = async |name: &str, content: &str| {
+    let make = async |name: &str, content: &str| {
         let sections = format!("%build\ngrep -x {content} /opt/inbase\n");
         let built = site.build(&site.srpm(name, &script("", &sections), &[])).await;
         built.succeeded();
         built
     };
-    build("first", "one").await;
+    make("first", "one").await;
     let first = bases(&site);
     assert_eq!(first.len(), 1);
 
     // Something else changed: the same base.
     publish(&site, "other", "1", "x");
-    build("second", "one").await;
+    make("second", "one").await;
     assert_eq!(bases(&site), first);
 
     // What was built for the target itself is a repository, too: still the same base.
@@ -78,7 +78,7 @@ async fn a_base_is_made_anew_when_what_it_holds_changed() {
 
     // A newer version of a package in the base.
     publish(&site, "inbase", "2", "two");
-    let built = build("fourth", "two").await;
+    let built = make("fourth", "two").await;
     let second = bases(&site);
     assert_ne!(second, first);
     assert_eq!(second.len(), 1, "the old base is of no use any more");
@@ -91,7 +91,7 @@ async fn a_base_is_made_anew_when_what_it_holds_changed() {
 
     // The same version with other content.
     publish(&site, "inbase", "2", "twice");
-    build("fifth", "twice").await;
+    make("fifth", "twice").await;
     assert_ne!(bases(&site), second);
 }
 

@@ -201,7 +201,7 @@ impl Built {
         let mut names: Vec<String> = std::fs::read_dir(&self.resultdir)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-            .filter(|name| name.ends_with(".rpm"))
+            .filter(|name| Path::new(name).extension().is_some_and(|end| end == "rpm"))
             .collect();
         names.sort();
         names

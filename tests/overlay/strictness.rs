@@ -3,9 +3,9 @@
 use crate::harness::{Site, script};
 
 /// Builds a package whose %build is this script; every line must succeed.
-async fn holds(name: &str, build: &str) {
+async fn holds(name: &str, lines: &str) {
     let site = Site::shared();
-    let built = site.build(&site.srpm(name, &script("", &format!("%build\nset -x\n{build}\n")), &[])).await;
+    let built = site.build(&site.srpm(name, &script("", &format!("%build\nset -x\n{lines}\n")), &[])).await;
     built.succeeded();
 }
 

@@ -51,7 +51,8 @@ fn find(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) -> io::Result<()>
 /// The letters that [`crate::model::name`] takes for plain.
 fn plain_rpm(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "._+~^-".contains(c);
-    name.ends_with(".rpm") && name.len() <= 200 && !name.starts_with(['.', '-']) && name.chars().all(plain)
+    let rpm = Path::new(name).extension().is_some_and(|end| end == "rpm");
+    rpm && name.len() <= 200 && !name.starts_with(['.', '-']) && name.chars().all(plain)
 }
 
 fn copy(path: &Path, to: &File) -> io::Result<Option<String>> {

@@ -5,8 +5,9 @@
 //! dnf's start is the longest part of a small build, so it is run only where the base does not hold all
 //! BuildRequires already, which rpmbuild itself finds out.
 
-pub mod base;
-pub mod diagnose;
+mod base;
+mod check;
+mod diagnose;
 mod dnf;
 mod pack;
 mod place;
@@ -21,6 +22,7 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
+pub use self::check::Finding;
 pub use self::pack::Packing;
 
 use self::dnf::Dnf;
@@ -68,6 +70,11 @@ impl Overlay {
             }
         }
         Ok(())
+    }
+
+    /// Whether this machine and user can build with the engine, a sentence for each thing that was looked at.
+    pub async fn check(&self) -> Vec<Finding> {
+        check::check(self).await
     }
 
     fn cache(&self) -> PathBuf {

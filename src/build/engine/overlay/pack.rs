@@ -33,7 +33,7 @@ pub async fn make_srpm(
 ) -> Result<PathBuf, Failure> {
     let failed = |line: String| Failure::new(Class::Source, "srpm", line);
     let spec = packing.spec.file_name().and_then(|name| name.to_str());
-    let spec = spec.filter(|name| name.ends_with(".spec"));
+    let spec = spec.filter(|name| Path::new(name).extension().is_some_and(|end| end == "spec"));
     let spec = spec.ok_or_else(|| failed(format!("{} is no spec file", packing.spec.display())))?;
     let sources = sources(packing).map_err(|error| failed(error.to_string()))?;
     let dnf = overlay.dnf(packing.target, packing.arch)?;

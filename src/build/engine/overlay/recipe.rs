@@ -15,7 +15,7 @@ use super::work::{Work, run_plan};
 use super::{Overlay, diagnose, results};
 use crate::build::engine::{Outcome, Request};
 use crate::model::{Class, Failure};
-use crate::sys::fs::{FileError, make_dir};
+use crate::sys::fs::{FileError, free_bytes, make_dir};
 use crate::sys::sandbox::{Layers, Plan, Report, StepReport};
 
 /// How often a build is begun because the base of the one before was found outdated.
@@ -23,6 +23,8 @@ const BASES: usize = 4;
 /// How often %generate_buildrequires may ask for more.
 const ROUNDS: usize = 10;
 
+/// A file system with less than this free, in bytes, is full to a build.
+const NO_ROOM: u64 = 64 << 20;
 /// The folders of a build that RPMs are collected in: by the sandbox that packs the source RPM (all of them, if
 /// the base held the BuildRequires), and by the one that builds.
 const PACKED: &str = "packed";
@@ -191,19 +193,8 @@ impl Build<'_> {
             dry: false,
             furnish: false,
         };
-        let done = self.dnf.run(&call, work).await.map_err(|failure| self.with_name(failure, srpm))?;
+        let done = self.dnf.run(&call, work).await.map_err(|failure| with_name(failure, srpm))?;
         Ok(done.transaction.is_some_and(|installed| !installed.is_empty()))
-    }
-
-    /// dnf does not say whose requirement nothing meets, where it is the source RPM's own.
-    fn with_name(&self, mut failure: Failure, srpm: &Path) -> Failure {
-        let name = srpm.file_name().unwrap_or_default().to_string_lossy();
-        for line in &mut failure.lines {
-            if line.starts_with("nothing provides ") && !line.contains(" needed by ") {
-                *line = format!("{line} needed by {name}");
-            }
-        }
-        failure
     }
 
     /// What the last rpmbuild's end means; and its phases' durations.
@@ -215,7 +206,14 @@ impl Build<'_> {
     fn rpmbuild_failed(&self, step: &StepReport, report: &Report) -> Failure {
         let part = step.parts.last().map(|(name, _)| name.as_str());
         let tail = diagnose::read_tail(&self.log("build.log"), 0);
-        diagnose::rpmbuild(part, &tail, step.status, report.full)
+        let full = report.full || self.no_room(&tail);
+        diagnose::rpmbuild(part, &tail, step.status, full)
+    }
+
+    /// Whether the builder's disk is full, rather than a test suite trying what happens then.
+    fn no_room(&self, tail: &str) -> bool {
+        let free = free_bytes(&self.dnf.place.path("")).unwrap_or(u64::MAX);
+        tail.contains("No space left on device") && free < NO_ROOM
     }
 
     fn packing_failed(&self, steps: usize, step: &StepReport, report: &Report) -> Failure {
@@ -263,7 +261,9 @@ impl Build<'_> {
         }
         note(durations, "collect", started.elapsed().as_secs_f64());
         if kept.iter().all(|path| results::is_source(path)) {
-            kept.iter().for_each(|path| drop(std::fs::remove_file(path)));
+            for source in &kept {
+                let _ = std::fs::remove_file(source);
+            }
             return Err(Failure::new(Class::Packaging, "package", "the build succeeded and made no RPM"));
         }
         Ok(())
@@ -287,6 +287,17 @@ impl Build<'_> {
     fn log(&self, name: &str) -> PathBuf {
         self.request.resultdir.join(name)
     }
+}
+
+/// dnf does not say whose requirement nothing meets, where it is the source RPM's own.
+fn with_name(mut failure: Failure, srpm: &Path) -> Failure {
+    let name = srpm.file_name().unwrap_or_default().to_string_lossy();
+    for line in &mut failure.lines {
+        if line.starts_with("nothing provides ") && !line.contains(" needed by ") {
+            *line = format!("{line} needed by {name}");
+        }
+    }
+    failure
 }
 
 fn note(durations: &mut Durations, phase: &str, seconds: f64) {

@@ -41,6 +41,6 @@ pub fn package_list(path: &Path) -> Vec<String> {
     let mut lines: Vec<&str> = text.lines().collect();
     lines.sort_unstable();
     // A log whose lines are in another order is no reason to fail.
-    let _ = std::fs::write(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>());
+    let _ = std::fs::write(path, lines.join("\n") + if lines.is_empty() { "" } else { "\n" });
     lines.iter().filter_map(|line| line.split(' ').next()).map(str::to_owned).collect()
 }

@@ -123,7 +123,7 @@ impl TargetFile {
                 .parse()
                 .map_err(|error| format!("has a wrong value: {error}"))?,
             timeout: seconds(value("timeout"))?,
-            own_repository: yes(value("own_repository"))?.then(|| own.to_owned()),
+            own_repository: yes(value("own_repository").as_deref())?.then(|| own.to_owned()),
             releasever: value("releasever"),
             rpmdb: value("rpmdb"),
         })
@@ -174,11 +174,12 @@ impl TargetFile {
     pub fn repositories_conf(&self) -> String {
         let mut text = expand(&self.repositories_text, &self.root);
         if let Some(folder) = self.own() {
-            text += &format!(
+            let own = format!(
                 "\n[{OWN_ID}]\nname=What was built for {}\nbaseurl=file://{}\ngpgcheck=0\n",
                 self.name,
                 folder.display()
             );
+            text.push_str(&own);
         }
         text
     }
@@ -243,7 +244,7 @@ fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
         .read(text.to_owned())
         .map_err(|error| format!("has a section [reimzul] that cannot be read: {error}"))?;
     let mut values = BTreeMap::new();
-    for (key, value) in sections.into_iter().flat_map(|(_, keys)| keys) {
+    for (key, value) in sections.into_values().flatten() {
         if !KEYS.contains(&key.as_str()) {
             return Err(format!("has an unknown key '{key}' in its section [reimzul]{}", nearest(&key)));
         }
@@ -311,8 +312,8 @@ fn seconds(value: Option<String>) -> Result<Duration, String> {
     }
 }
 
-fn yes(value: Option<String>) -> Result<bool, String> {
-    match value.as_deref().map(str::to_lowercase).as_deref() {
+fn yes(value: Option<&str>) -> Result<bool, String> {
+    match value.map(str::to_lowercase).as_deref() {
         None | Some("yes" | "true" | "1" | "on") => Ok(true),
         Some("no" | "false" | "0" | "off") => Ok(false),
         Some(other) => Err(format!("has 'own_repository = {other}': give yes or no")),
