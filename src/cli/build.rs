@@ -10,6 +10,7 @@ use super::submit::What;
 use super::watch::{self, Board, Watched};
 use super::{Done, Failure, exit};
 use crate::build::engine::Engine;
+use crate::build::engine::overlay::Packing;
 use crate::config::Config;
 use crate::model::{Arch, Class, Target};
 use crate::queue::{CREATEREPO, NOTIFY, TOSIGN};
@@ -69,7 +70,7 @@ impl Build {
         if !builds.iter().all(Watched::succeeded) {
             return Ok(exit::FAILED);
         }
-        let installable = check_installable(&site, &self.what, &builds).await;
+        let installable = check_installable(&site, &self.what, &builds, &stop).await;
         if let Err(why) = &installable {
             eprintln!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
         }
@@ -207,7 +208,15 @@ impl OneShot<'_> {
             .join("srpms")
             .join(uuid::Uuid::new_v4().simple().to_string());
         crate::sys::fs::make_dir(&out)?;
-        engine.make_srpm(package, sources, &target, arch, &request.disttag, &out).await.map_err(|failure| {
+        let packing = Packing {
+            spec: package,
+            sourcedir: sources,
+            target: &target,
+            arch,
+            disttag: &request.disttag,
+            outdir: &out,
+        };
+        engine.make_srpm(&packing, self.stop.stop()).await.map_err(|failure| {
             let _ = crate::sys::fs::remove_dir(&out);
             Failure::Usage(format!(
                 "{}: no source RPM could be made: {}",
@@ -277,7 +286,12 @@ async fn withdraw(site: &Site, builds: &[Watched]) -> Result<usize, Failure> {
 }
 
 /// Tries the installation of everything that was built, without doing it.
-async fn check_installable(site: &Site, what: &What, builds: &[Watched]) -> Result<(), String> {
+async fn check_installable(
+    site: &Site,
+    what: &What,
+    builds: &[Watched],
+    stop: &Shutdown,
+) -> Result<(), String> {
     let Engine::Overlay(engine) = site.engine() else { return Ok(()) };
     let Some(first) = builds.first() else { return Ok(()) };
     let layout = &site.config.layout;
@@ -295,7 +309,7 @@ async fn check_installable(site: &Site, what: &What, builds: &[Watched]) -> Resu
         }));
     }
     engine
-        .check_install(&first.path.target, first.path.arch, &packages)
+        .check_install(&first.path.target, first.path.arch, &packages, stop.stop())
         .await
         .map_err(|failure| failure.lines.join("\n"))
 }

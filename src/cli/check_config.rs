@@ -23,10 +23,10 @@ impl CheckConfig {
             EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
             EngineChoice::Null => Vec::new(),
         };
-        let good = checks.iter().all(|check| check.good);
+        let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
-                checks.iter().map(|check| json!({"good": check.good, "said": check.said})).collect();
+                checks.iter().map(|check| json!({"good": check.ok, "said": check.text})).collect();
             ui::print_json(
                 &json!({"file": file, "root": config.layout.root(), "engine": format!("{:?}", config.engine).to_lowercase(),
                 "slots": config.slots, "unused": config.unused, "checks": checks}),
@@ -45,8 +45,8 @@ impl CheckConfig {
             }
             let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
             for check in &checks {
-                let mark = if check.good { yes.apply_to("ok") } else { no.apply_to("MISSING") };
-                println!("{mark:<13}  {}", check.said);
+                let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("MISSING") };
+                println!("{mark:<13}  {}", check.text);
             }
         }
         Ok(if good { exit::OK } else { exit::CONFIG })

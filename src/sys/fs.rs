@@ -113,6 +113,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// Bytes that an ordinary user can still write to the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> Option<u64> {
+    let found = nix::sys::statvfs::statvfs(path).ok()?;
+    Some(found.blocks_available() * found.fragment_size())
+}
+
 /// Swaps two existing paths in one step (renameat2(2), RENAME_EXCHANGE).
 pub fn exchange(one: &Path, other: &Path) -> Result<(), FileError> {
     use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};

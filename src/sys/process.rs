@@ -23,6 +23,8 @@ pub struct Program {
     pub env: Vec<(OsString, OsString)>,
     pub clear_env: bool,
     pub cwd: Option<PathBuf>,
+    /// How long it has to end after SIGTERM before SIGKILL follows; zero: it gets SIGKILL at once.
+    pub grace: Duration,
 }
 
 impl Program {
@@ -33,6 +35,7 @@ impl Program {
             env: Vec::new(),
             clear_env: false,
             cwd: None,
+            grace: Duration::ZERO,
         }
     }
 
@@ -48,6 +51,11 @@ impl Program {
 
     pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Program {
         self.env.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    pub fn grace(mut self, grace: Duration) -> Program {
+        self.grace = grace;
         self
     }
 
@@ -145,11 +153,11 @@ pub async fn run(
             end
         }
         () = sleep_for(limit) => {
-            group.kill_and_reap().await;
+            group.end(program.grace).await;
             Ok(End::TimedOut)
         }
         () = cancel.cancelled() => {
-            group.kill_and_reap().await;
+            group.end(program.grace).await;
             Ok(End::Cancelled)
         }
     }
@@ -210,7 +218,11 @@ impl Group {
         }
     }
 
-    async fn kill_and_reap(&mut self) {
+    async fn end(&mut self, grace: Duration) {
+        if let (Some(leader), false) = (self.leader, grace.is_zero()) {
+            let _ = killpg(leader, Signal::SIGTERM);
+            let _ = tokio::time::timeout(grace, self.child.wait()).await;
+        }
         self.kill();
         let _ = self.child.wait().await;
     }

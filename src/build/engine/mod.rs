@@ -58,7 +58,11 @@ impl Engine {
     /// Removes what dead builds left on this machine.
     pub async fn sweep(&self) {
         match self {
-            Engine::Overlay(overlay) => overlay.sweep().await,
+            Engine::Overlay(overlay) => {
+                if let Err(error) = overlay.sweep().await {
+                    tracing::warn!("what dead builds left could not be removed: {error}");
+                }
+            }
             Engine::Null(_) => {}
         }
     }

@@ -1,0 +1,397 @@
+//! A target of the overlay engine: `targets/<target>.repo`, an ordinary `.repo` file of dnf's and a section
+//! `[reimzul]` of ours.
+//!
+//! | key | meaning | default |
+//! | --- | --- | --- |
+//! | `buildroot` | packages and `@groups` of every build root, separated by spaces | needed |
+//! | `disttag` | `%dist` where a submitter asks for none | empty |
+//! | `timeout` | seconds that installing BuildRequires and building may take together | 14400 |
+//! | `own_repository` | whether what was built for the target can be build-required | yes |
+//! | `releasever` | dnf's `$releasever` | what the host's dnf finds |
+//! | `rpmdb` | the RPM database's folder in the build root | what the host's rpm uses |
+//!
+//! `$root` (or `${root}`) stands for the root folder, everywhere in the file; dnf's own variables are dnf's.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use configparser::ini::Ini;
+
+use crate::model::{Arch, Disttag, Layout, Target};
+
+const SECTION: &str = "reimzul";
+const KEYS: [&str; 6] = ["buildroot", "disttag", "timeout", "own_repository", "releasever", "rpmdb"];
+const TIMEOUT: Duration = Duration::from_secs(4 * 3600);
+
+/// A target file, read and checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetFile {
+    name: Target,
+    path: PathBuf,
+    root: PathBuf,
+    /// Without our section; `$root` not yet expanded.
+    repositories_text: String,
+    repositories: Vec<Repository>,
+    buildroot: Vec<String>,
+    disttag: Disttag,
+    timeout: Duration,
+    own_repository: Option<PathBuf>,
+    releasever: Option<String>,
+    rpmdb: Option<String>,
+}
+
+/// A repository of a target file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repository {
+    pub id: String,
+    /// Where it lies, if that is a folder of this machine.
+    pub folder: Option<PathBuf>,
+}
+
+/// A target that cannot be built for.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    #[error("no target '{target}': there is no file {}; targets there are: {known}", path.display())]
+    Unknown { target: String, path: PathBuf, known: String },
+    #[error("cannot read the target file {}: {source}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    #[error("the target file {} {what}", path.display())]
+    Wrong { path: PathBuf, what: String },
+}
+
+impl TargetFile {
+    /// Reads the file of `target`.
+    pub fn load(layout: &Layout, target: &Target) -> Result<TargetFile, TargetError> {
+        TargetFile::load_as(layout, target, target)
+    }
+
+    /// Reads the file for builds of `arch` into `target`. A companion arch has a file of its own: that of
+    /// `c7.u.x86_64` for i386 is `c7.u.i386.repo`. For noarch it may have one.
+    pub fn for_arch(layout: &Layout, target: &Target, arch: Arch) -> Result<TargetFile, TargetError> {
+        let file = match companion(target.as_str(), arch) {
+            // A plain word stays one when an arch in it becomes another.
+            Some(name) => name.parse().unwrap_or_else(|_| target.clone()),
+            None => target.clone(),
+        };
+        if arch == Arch::Noarch && !layout.target_file(&file).exists() {
+            return TargetFile::load(layout, target);
+        }
+        TargetFile::load_as(layout, target, &file)
+    }
+
+    fn load_as(layout: &Layout, target: &Target, file: &Target) -> Result<TargetFile, TargetError> {
+        let path = layout.target_file(file);
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(TargetError::Unknown { target: file.to_string(), path, known: known(layout) });
+            }
+            Err(source) => return Err(TargetError::Unreadable { path, source }),
+        };
+        let root = std::path::absolute(layout.root())
+            .map_err(|source| TargetError::Unreadable { path: path.clone(), source })?;
+        let own =
+            root.join(layout.repository(target, false).strip_prefix(layout.root()).unwrap_or(Path::new("")));
+        TargetFile::parse(file, &path, &root, &own, &text).map_err(|what| TargetError::Wrong { path, what })
+    }
+
+    fn parse(name: &Target, path: &Path, root: &Path, own: &Path, text: &str) -> Result<TargetFile, String> {
+        let (ours, repositories_text) = split(text);
+        let values = read_section(&ours)?;
+        let value = |key: &str| values.get(key).map(|value| expand(value, root));
+        let buildroot: Vec<String> =
+            value("buildroot").unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+        if buildroot.is_empty() {
+            return Err("lacks the line 'buildroot = …' in its section [reimzul]: give the packages and \
+                        @groups of a build root, such as @buildsys-build"
+                .into());
+        }
+        if let Some(option) = buildroot.iter().find(|word| word.starts_with('-')) {
+            return Err(format!("names '{option}' as a package of the build root"));
+        }
+        Ok(TargetFile {
+            name: name.clone(),
+            path: path.to_owned(),
+            root: root.to_owned(),
+            repositories: repositories(&expand(&repositories_text, root))?,
+            repositories_text,
+            buildroot,
+            disttag: value("disttag")
+                .unwrap_or_default()
+                .parse()
+                .map_err(|error| format!("has a wrong value: {error}"))?,
+            timeout: seconds(value("timeout"))?,
+            own_repository: yes(value("own_repository").as_deref())?.then(|| own.to_owned()),
+            releasever: value("releasever"),
+            rpmdb: value("rpmdb"),
+        })
+    }
+
+    /// The file's own name, which a companion arch makes differ from the target built into.
+    pub fn name(&self) -> &Target {
+        &self.name
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// `%dist` where a submitter asks for none.
+    pub fn disttag(&self) -> &Disttag {
+        &self.disttag
+    }
+
+    /// What a submitter asked for, or the target's own where he asked for none.
+    pub fn disttag_for<'a>(&'a self, asked: &'a Disttag) -> &'a Disttag {
+        if asked.as_str().is_empty() { &self.disttag } else { asked }
+    }
+
+    /// How long installing BuildRequires and building may take together.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// What every build root holds.
+    pub fn buildroot(&self) -> &[String] {
+        &self.buildroot
+    }
+
+    pub fn releasever(&self) -> Option<&str> {
+        self.releasever.as_deref()
+    }
+
+    pub fn rpmdb(&self) -> Option<&str> {
+        self.rpmdb.as_deref()
+    }
+
+    /// The repositories there are now: the file's, and the target's own once it has metadata.
+    pub fn repositories(&self) -> Vec<Repository> {
+        let mut all = self.repositories.clone();
+        if let Some(folder) = self.own() {
+            all.push(Repository { id: OWN_ID.into(), folder: Some(folder.to_owned()) });
+        }
+        all
+    }
+
+    /// The repositories' part of a dnf.conf, the target's own repository included.
+    pub fn repositories_conf(&self) -> String {
+        let mut text = expand(&self.repositories_text, &self.root);
+        if let Some(folder) = self.own() {
+            let own = format!(
+                "\n[{OWN_ID}]\nname=What was built for {}\nbaseurl=file://{}\ngpgcheck=0\n",
+                self.name,
+                folder.display()
+            );
+            text.push_str(&own);
+        }
+        text
+    }
+
+    /// What makes two versions of the file different for a build root. The root folder does not: it may move.
+    pub fn identity(&self) -> String {
+        format!("{:?} {:?} {:?}\n{}", self.buildroot, self.releasever, self.rpmdb, self.repositories_text)
+    }
+
+    fn own(&self) -> Option<&Path> {
+        self.own_repository.as_deref().filter(|folder| folder.join("repodata/repomd.xml").exists())
+    }
+}
+
+/// The id of the target's own repository.
+const OWN_ID: &str = "reimzul-own";
+
+/// What stands in the file's name for a companion arch; `None` where it is the target's own.
+fn companion(target: &str, arch: Arch) -> Option<String> {
+    let swap = |from: &str, to: &str| target.contains(from).then(|| target.replacen(from, to, 1));
+    match arch {
+        Arch::I386 => swap("x86_64", "i386"),
+        Arch::Ppc => swap("ppc64", "ppc"),
+        Arch::Noarch => {
+            ["x86_64", "ppc64le", "ppc64", "i386", "i686"].iter().find_map(|from| swap(from, "noarch"))
+        }
+        _ => None,
+    }
+}
+
+fn known(layout: &Layout) -> String {
+    let mut names: Vec<String> = std::fs::read_dir(layout.targets())
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| {
+            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".repo").map(str::to_owned)
+        })
+        .collect();
+    names.sort();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+/// Our section's lines, and all others.
+fn split(text: &str) -> (String, String) {
+    let (mut ours, mut theirs, mut in_ours) = (String::new(), String::new(), false);
+    for line in text.lines() {
+        if line.starts_with('[') {
+            in_ours =
+                line.trim_end().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) == Some(SECTION);
+        }
+        let part = if in_ours { &mut ours } else { &mut theirs };
+        part.push_str(line);
+        part.push('\n');
+    }
+    (ours, theirs)
+}
+
+fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
+    let mut ini = Ini::new_cs();
+    ini.set_multiline(true);
+    let sections = ini
+        .read(text.to_owned())
+        .map_err(|error| format!("has a section [reimzul] that cannot be read: {error}"))?;
+    let mut values = BTreeMap::new();
+    for (key, value) in sections.into_values().flatten() {
+        if !KEYS.contains(&key.as_str()) {
+            return Err(format!("has an unknown key '{key}' in its section [reimzul]{}", nearest(&key)));
+        }
+        values.insert(key, value.unwrap_or_default());
+    }
+    Ok(values)
+}
+
+fn nearest(key: &str) -> String {
+    let near = KEYS.into_iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
+    near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default()
+}
+
+fn expand(text: &str, root: &Path) -> String {
+    let root = root.to_string_lossy();
+    let mut out = text.replace("${root}", &root);
+    // `$rootfs` would be another variable.
+    let mut from = 0;
+    while let Some(found) = out[from..].find("$root").map(|at| at + from) {
+        let after = found + "$root".len();
+        let ends = !out[after..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
+        if ends {
+            out.replace_range(found..after, &root);
+            from = found + root.len();
+        } else {
+            from = after;
+        }
+    }
+    out
+}
+
+fn repositories(text: &str) -> Result<Vec<Repository>, String> {
+    let mut ini = Ini::new_cs();
+    ini.set_inline_comment_symbols(Some(&[]));
+    ini.set_multiline(true);
+    let sections = ini.read(text.to_owned()).map_err(|error| format!("cannot be read: {error}"))?;
+    if sections.contains_key("main") {
+        return Err("has a section [main]: dnf's own settings are given by the engine".into());
+    }
+    let mut found = Vec::new();
+    for (id, keys) in sections {
+        let value = |key: &str| keys.get(key).cloned().flatten().unwrap_or_default();
+        if ["0", "no", "false", "off"].contains(&value("enabled").to_lowercase().as_str()) {
+            continue;
+        }
+        if ["baseurl", "mirrorlist", "metalink"].into_iter().all(|key| value(key).is_empty()) {
+            return Err(format!("has a section [{id}] with neither baseurl, mirrorlist nor metalink"));
+        }
+        let folder =
+            value("baseurl").strip_prefix("file://").filter(|path| !path.contains('$')).map(PathBuf::from);
+        found.push(Repository { id, folder });
+    }
+    if found.is_empty() {
+        return Err("names no repository: add a section with a baseurl, as in any .repo file".into());
+    }
+    found.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(found)
+}
+
+fn seconds(value: Option<String>) -> Result<Duration, String> {
+    let Some(text) = value else { return Ok(TIMEOUT) };
+    match text.parse() {
+        Ok(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("has 'timeout = {text}': give a number of seconds")),
+    }
+}
+
+fn yes(value: Option<&str>) -> Result<bool, String> {
+    match value.map(str::to_lowercase).as_deref() {
+        None | Some("yes" | "true" | "1" | "on") => Ok(true),
+        Some("no" | "false" | "0" | "off") => Ok(false),
+        Some(other) => Err(format!("has 'own_repository = {other}': give yes or no")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "# a comment\n[reimzul]\nbuildroot = @buildsys-build make\ndisttag = .x1\n\n\
+                        [one]\nbaseurl = file://$root/repo/\n[two]\nbaseurl=http://host/$basearch/#x\n";
+
+    fn parse(text: &str) -> Result<TargetFile, String> {
+        let name = "t.x86_64".parse().unwrap();
+        TargetFile::parse(&name, Path::new("t.repo"), Path::new("/r"), Path::new("/r/own"), text)
+    }
+
+    #[test]
+    fn the_sections_part_and_root_is_expanded() {
+        let file = parse(TEXT).unwrap();
+        assert_eq!(file.buildroot(), ["@buildsys-build", "make"]);
+        assert_eq!(file.disttag().as_str(), ".x1");
+        assert_eq!(file.timeout(), TIMEOUT);
+        let conf = file.repositories_conf();
+        assert!(conf.contains("file:///r/repo/") && conf.contains("$basearch"), "{conf}");
+        assert!(!conf.contains("[reimzul]") && !conf.contains("buildroot"), "{conf}");
+        let folders: Vec<_> = file.repositories().into_iter().map(|repository| repository.folder).collect();
+        assert_eq!(folders, [Some(PathBuf::from("/r/repo/")), None]);
+    }
+
+    #[test]
+    fn faults_are_named_in_a_sentence() {
+        let fault = |text: &str| parse(text).unwrap_err();
+        insta::assert_snapshot!(
+            [
+                fault(&TEXT.replace("disttag", "distag")),
+                fault(&TEXT.replace("buildroot = @buildsys-build make", "")),
+                fault("[reimzul]\nbuildroot = x\n"),
+                fault(&format!("{TEXT}[main]\nx=1\n")),
+                fault(&format!("{TEXT}[three]\nname=3\n")),
+                fault(&TEXT.replace("disttag = .x1", "timeout = soon")),
+                fault(&TEXT.replace("disttag = .x1", "own_repository = perhaps")),
+                fault(&TEXT.replace(".x1", "a b")),
+                fault(&TEXT.replace(" make", " --nogpgcheck")),
+            ]
+            .join("\n"),
+            @""
+        );
+    }
+
+    #[test]
+    fn an_unknown_target_lists_those_there_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path());
+        let load = || TargetFile::load(&layout, &"no.x86_64".parse().unwrap()).unwrap_err().to_string();
+        assert!(load().ends_with("targets there are: none"), "{}", load());
+        std::fs::create_dir(layout.targets()).unwrap();
+        std::fs::write(layout.targets().join("a.x86_64.repo"), TEXT).unwrap();
+        assert!(load().ends_with("targets there are: a.x86_64"), "{}", load());
+    }
+
+    #[test]
+    fn a_companion_arch_has_a_file_of_its_own() {
+        assert_eq!(companion("c7.u.x86_64", Arch::I386).as_deref(), Some("c7.u.i386"));
+        assert_eq!(companion("c7.u.ppc64", Arch::Ppc).as_deref(), Some("c7.u.ppc"));
+        assert_eq!(companion("c7.u.x86_64", Arch::Noarch).as_deref(), Some("c7.u.noarch"));
+        assert_eq!(companion("c7.u.x86_64", Arch::X86_64), None);
+    }
+
+    #[test]
+    fn only_the_variable_itself_is_expanded() {
+        let root = Path::new("/$root/x");
+        assert_eq!(expand("$root/a $rootfs ${root}b $root", root), "/$root/x/a $rootfs /$root/xb /$root/x");
+    }
+}

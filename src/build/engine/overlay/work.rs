@@ -1,0 +1,76 @@
+//! The bounds of a piece of work, its time limit and its cancellation, and running sandboxes within them.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::diagnose;
+use crate::model::{Class, Failure};
+use crate::sys::process::{self, End};
+use crate::sys::sandbox::{Launcher, Plan, Report};
+
+/// The bounds.
+#[derive(Debug, Clone)]
+pub struct Work<'a> {
+    limit: Duration,
+    deadline: Instant,
+    pub cancel: &'a CancellationToken,
+}
+
+impl<'a> Work<'a> {
+    /// Bounds that begin now.
+    pub fn within(limit: Duration, cancel: &'a CancellationToken) -> Work<'a> {
+        // A limit past the clock's end is none.
+        let deadline = Instant::now()
+            .checked_add(limit)
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
+        Work { limit, deadline, cancel }
+    }
+
+    /// The same limit under another cancellation.
+    pub fn under<'b>(&self, cancel: &'b CancellationToken) -> Work<'b> {
+        Work { limit: self.limit, deadline: self.deadline, cancel }
+    }
+
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Carries out a plan. An error says that it was not, or not to its end; how the steps ended is in the report.
+pub async fn run_plan(
+    launcher: &Launcher,
+    plan: Plan,
+    scratch: &Path,
+    work: &Work<'_>,
+    phase: &str,
+) -> Result<Report, Failure> {
+    let own_log = scratch.join("sandbox.log");
+    let report = plan.report.clone();
+    let _ = std::fs::remove_file(&report);
+    let end = process::run(&launcher.run(plan), &own_log, Some(work.left()), work.cancel).await;
+    let end = end.map_err(|error| Failure::new(Class::Config, phase, error.to_string()).retried(true))?;
+    match (end, Report::read(&report)) {
+        (End::TimedOut, _) => Err(Failure::new(
+            Class::Timeout,
+            phase,
+            format!("not done within {} seconds, and ended", work.limit.as_secs_f64()),
+        )),
+        (End::Cancelled, _) => Err(Failure::new(Class::Killed, phase, "ended from outside")),
+        (_, Some(Report { error: Some(error), full, .. })) => {
+            let class = if full || error.contains("No space left") { Class::Disk } else { Class::Config };
+            Err(Failure::new(class, phase, format!("the sandbox failed: {error}")).retried(true))
+        }
+        (_, Some(report)) => Ok(report),
+        (end, None) => {
+            let said = diagnose::read_tail(&own_log, 0);
+            let said = said.lines().last().unwrap_or("it said nothing");
+            Err(Failure::new(
+                Class::Killed,
+                phase,
+                format!("the sandbox ended by {end}: {}", diagnose::clean(said)),
+            ))
+        }
+    }
+}
