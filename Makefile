@@ -1,0 +1,65 @@
+# The few commands that a developer needs. `make` alone lists them.
+
+CARGO ?= cargo
+# A fresh rustup is not in the PATH of the shell that installed it.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+mini_distro = target/mini-distro
+shell_scripts = tools/install-deps examples/demo .ci/run
+python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
+	examples/packages/fetch-source
+
+.PHONY: help demo test bench lint fmt clean-demo deps fixtures \
+	check-format check-clippy check-licenses check-scripts
+
+help: ## list these targets (the default)
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
+		while IFS='|' read -r target text; do printf '%-18s %s\n' "$$target" "$$text"; done
+
+demo: deps ## build real packages into a repository under demo/, and install one from it
+	$(CARGO) build --release --locked
+	@examples/demo
+
+test: deps fixtures ## run every test
+	$(CARGO) test --locked
+
+bench: deps fixtures ## measure
+	$(CARGO) bench --locked
+
+lint: check-format check-clippy check-licenses check-scripts ## check style, lints, licenses, scripts
+
+fmt: ## format the sources
+	$(CARGO) fmt
+
+clean-demo: ## remove demo/
+	@# Built without root, it holds files of subordinate users, which only a namespace may remove.
+	@rm -rf demo 2>/dev/null || unshare --map-auto --map-root-user rm -rf demo
+
+# What the targets above stand on.
+
+deps:
+	@tools/install-deps
+
+# Real packages are built in real chroots of this distribution, by tests and benchmarks.
+fixtures: deps
+	@examples/mini-distro/mini-distro $(mini_distro)
+	@examples/packages/fetch-source examples/packages/hello
+
+check-format:
+	$(CARGO) fmt --check
+
+check-clippy:
+	$(CARGO) clippy --all-targets --locked -- -D warnings
+
+check-licenses:
+	@if $(CARGO) deny --version >/dev/null 2>&1; then \
+		$(CARGO) deny --locked check licenses bans sources; \
+	else \
+		echo "licenses are not checked: cargo-deny is missing (cargo install --locked cargo-deny)"; \
+	fi
+
+check-scripts:
+	@for script in $(shell_scripts); do bash -n $$script || exit 1; done
+	@python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' \
+		$(python_scripts)
+	@if command -v shellcheck >/dev/null; then shellcheck $(shell_scripts); fi
