@@ -198,7 +198,10 @@ impl OneShot<'_> {
         let target: Target =
             request.target.with_arch(&request.arch).map_err(|error| Failure::Usage(error.to_string()))?;
         submit::check_target(&self.site.config.layout, &target)?;
-        self.board.say(&format!("making the source RPM of {}", package.display()));
+        let busy = self.board.busy(&format!(
+            "making the source RPM of {} (a target's first takes longer: its base chroot is made)",
+            package.file_name().unwrap_or_default().display()
+        ));
         let sources = package.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let out = self
             .site
@@ -216,10 +219,12 @@ impl OneShot<'_> {
             disttag: &request.disttag,
             outdir: &out,
         };
-        engine.make_srpm(&packing, self.stop.stop()).await.map_err(|failure| {
+        let made = engine.make_srpm(&packing, self.stop.stop()).await;
+        busy.finish_and_clear();
+        made.map_err(|failure| {
             let _ = crate::sys::fs::remove_dir(&out);
             Failure::Usage(format!(
-                "{}: no source RPM could be made: {}",
+                "{}: no source RPM could be made of it:\n  {}",
                 package.display(),
                 failure.lines.join("\n  ")
             ))

@@ -90,13 +90,14 @@ impl Board {
         Board { lines: MultiProgress::with_draw_target(target), bars: Vec::new(), live, silent }
     }
 
-    /// Says something above the live lines.
-    pub fn say(&self, line: &str) {
-        if self.live {
-            let _ = self.lines.println(line);
-        } else if !self.silent {
-            eprintln!("{line}");
+    /// Shows that something goes on, until what is returned is finished.
+    pub fn busy(&self, what: &str) -> ProgressBar {
+        if !self.live && !self.silent {
+            eprintln!("  {what}");
         }
+        let bar = self.lines.add(spinner()).with_message(what.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        bar
     }
 
     /// The build at this index is a new one from now on.
@@ -127,12 +128,19 @@ impl Board {
                 }
                 continue;
             }
-            let now = progress(&site.config.layout, &build.path);
-            bar.set_message(format!("{:<30} {:<10} {elapsed:>10}  {}", build.label(), now.phase, now.line));
+            let (phase, line) = match progress(&site.config.layout, &build.path) {
+                Some(now) => (now.phase.unwrap_or_else(|| shown.clone()), now.line),
+                // The attempt's folder has gone where results go.
+                None if shown.as_str() == "" || shown == "waiting" => ("waiting".to_owned(), String::new()),
+                None => ("uploading".to_owned(), String::new()),
+            };
+            bar.set_message(format!("{:<32} {phase:<10} {elapsed:>10}  {line}", build.label()));
             bar.tick();
-            if !self.live && !self.silent && *shown != now.phase {
-                eprintln!("{:<30} {:<10} {elapsed:>10}", build.label(), now.phase);
-                *shown = now.phase;
+            if *shown != phase {
+                if !self.live && !self.silent {
+                    eprintln!("  {:<40} {elapsed:>10}  {phase}", build.label());
+                }
+                *shown = phase;
             }
         }
         Ok(())
@@ -171,31 +179,45 @@ pub async fn until_done(site: &Site, builds: &mut [Watched], silent: bool) -> Re
     }
 }
 
-/// What a build is at.
+/// What a running build is at.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Progress {
-    pub phase: String,
+struct Progress {
+    /// None where the logs do not tell at the moment.
+    phase: Option<String>,
     /// The last line of the log that is being written.
-    pub line: String,
+    line: String,
 }
 
-/// Reads it from the logs that the engine writes, whichever process that is in.
-pub fn progress(layout: &Layout, path: &BuildPath) -> Progress {
-    let waiting = || Progress { phase: "waiting".into(), line: String::new() };
-    let Some(folder) = newest_attempt(layout, path) else { return waiting() };
+/// Reads it from the logs that the engine writes, whichever process that is in; none while no attempt runs.
+fn progress(layout: &Layout, path: &BuildPath) -> Option<Progress> {
+    let folder = newest_attempt(layout, path)?;
     let state = tail(&folder.join("state.log"));
-    let Some(step) = state.lines().rev().find_map(|line| line.split_once("Start: ").map(|(_, step)| step))
-    else {
-        return Progress { phase: "starting".into(), line: String::new() };
+    let step = state.lines().rev().find_map(|line| line.split_once("Start: ").map(|(_, step)| step));
+    let Some(step) = step else {
+        return Some(Progress { phase: Some("starting".into()), line: String::new() });
     };
-    let step = step.split_whitespace().next().unwrap_or_default().trim_end_matches(':').to_owned();
-    let build = tail(&folder.join("build.log"));
-    if build.is_empty() {
-        return Progress { phase: step, line: last_line(&tail(&folder.join("root.log"))) };
-    }
-    let section = build.rmatch_indices("Executing(%").next().map(|(at, found)| &build[at + found.len()..]);
-    let section = section.and_then(|rest| rest.split_once(')')).map(|(name, _)| format!("%{name}"));
-    Progress { phase: section.unwrap_or(step), line: last_line(&build) }
+    let phase = match step.split_whitespace().next().unwrap_or_default() {
+        "base" => "base",
+        "buildsrpm" => "srpm",
+        // mock calls it "build setup for NAME".
+        "build" => "builddep",
+        "rpmbuild" => {
+            let log = tail(&folder.join("build.log"));
+            return Some(Progress { phase: section(&log), line: last_line(&log) });
+        }
+        other => other,
+    };
+    Some(Progress { phase: Some(phase.to_owned()), line: last_line(&tail(&folder.join("root.log"))) })
+}
+
+/// The part of the spec that rpmbuild runs: `%build`. What it does after %check is packaging.
+fn section(log: &str) -> Option<String> {
+    let (at, found) = log.rmatch_indices("Executing(%").next()?;
+    let (name, _) = log[at + found.len()..].split_once(')')?;
+    Some(match name {
+        "prep" | "build" | "install" | "check" | "generate_buildrequires" => format!("%{name}"),
+        _ => "package".to_owned(),
+    })
 }
 
 /// The folder of the attempt that runs, or ran last.
