@@ -8,6 +8,8 @@ mod failures;
 mod harness;
 #[path = "overlay/leftovers.rs"]
 mod leftovers;
+#[path = "overlay/measure.rs"]
+mod measure;
 #[path = "overlay/rootless.rs"]
 mod rootless;
 #[path = "overlay/strictness.rs"]

@@ -47,6 +47,9 @@ fn run(plan: &Plan) -> i32 {
         return MISUSED;
     }
     end_at_sigterm();
+    if orphaned() {
+        return MISUSED;
+    }
     close_inherited();
     let Ok(report_file) = File::create(&plan.report) else { return MISUSED };
     let mut report = Report::default();
@@ -113,6 +116,16 @@ fn end_at_sigterm() {
     // SAFETY: the handler does nothing but exit.
     let set = unsafe { sigaction(Signal::SIGTERM, &action) };
     debug_assert!(set.is_ok());
+}
+
+/// Whether `unshare` died before it had the kernel end us with it. /proc is still the host's, and shows its ids.
+fn orphaned() -> bool {
+    let parent = || -> Option<String> {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        fs::read_to_string(format!("/proc/{}/comm", fields.split(' ').nth(1)?)).ok()
+    };
+    parent().is_none_or(|name| name.trim_end() != "unshare")
 }
 
 fn close_inherited() {

@@ -45,6 +45,11 @@ pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Fail
         let said = vec![format!("rpmbuild was ended by signal {}", status - 128)];
         return Failure::from_log(Class::Killed, part.unwrap_or("build"), "build.log", said);
     }
+    if let Some(killed) = lines.iter().find(|line| line.contains("Killed signal terminated program")) {
+        // Somebody, most likely the kernel for want of memory: the package need not be at fault.
+        let lines = vec![killed.clone()];
+        return Failure::from_log(Class::Killed, part.unwrap_or("build"), "build.log", lines);
+    }
     let (class, phase) = match part {
         _ if packaging(tail) => (Class::Packaging, "package"),
         Some("package" | "clean" | "rmbuild") => (Class::Packaging, "package"),
@@ -75,6 +80,13 @@ pub fn packing(tail: &str) -> Failure {
 pub fn source(tail: &str, status: i32, full: bool) -> Failure {
     let class = if full { Class::Disk } else { Class::Source };
     Failure::from_log(class, "unpack", "root.log", or_silence(telling_lines(tail, None), status))
+}
+
+/// The last part of the spec that a log saw begin.
+pub fn last_part(tail: &str) -> Option<String> {
+    let (_, rest) = tail.rsplit_once("Executing(%")?;
+    let (part, _) = rest.split_once(')')?;
+    part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then(|| part.to_owned())
 }
 
 /// The last line of a log that says what was being done.
@@ -289,3 +301,6 @@ fn or_silence(lines: Vec<String>, status: i32) -> Vec<String> {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests;

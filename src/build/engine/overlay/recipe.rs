@@ -236,17 +236,18 @@ impl Build<'_> {
     ) -> Result<Report, Failure> {
         let ended = run_plan(&self.dnf.launcher, plan, &folder.path(""), work, phase).await;
         ended.map_err(|failure| match failure.class {
-            Class::Timeout => self.late(failure),
+            Class::Timeout | Class::Killed => self.ended(failure),
             _ => failure,
         })
     }
 
-    /// A build that took too long: what it was at, from the log.
-    fn late(&self, failure: Failure) -> Failure {
+    /// A build that was ended from outside: what it was at, from the log.
+    fn ended(&self, failure: Failure) -> Failure {
         let tail = diagnose::read_tail(&self.log("build.log"), 0);
+        let phase = diagnose::last_part(&tail).unwrap_or(failure.phase);
         let mut lines = failure.lines;
         lines.extend(diagnose::last_said(&tail));
-        Failure { lines, log: Some("build.log".into()), ..failure }
+        Failure { phase, lines, log: Some("build.log".into()), ..failure }
     }
 
     /// Moves the RPMs to the result folder.
