@@ -8,6 +8,8 @@ use crate::model::{Class, Failure};
 /// How much of a log is looked at, however long it is.
 const TAIL: u64 = 512 * 1024;
 const LONGEST_LINE: usize = 300;
+/// What the C library calls ENOSPC.
+pub const NO_SPACE: &str = "No space left on device";
 const MOST_LINES: usize = 5;
 
 /// The end of a log past `from`, with what is no text replaced. An unreadable log is an empty one.
@@ -39,7 +41,10 @@ pub fn clean(line: &str) -> String {
 pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Failure {
     let lines = telling_lines(tail, part);
     if full {
-        return Failure::from_log(Class::Disk, part.unwrap_or("build"), "build.log", lines);
+        let said = lines.into_iter().find(|line| line.contains(NO_SPACE));
+        // Where there was no room for the line either:
+        let said = said.unwrap_or_else(|| format!("{NO_SPACE}, on the builder"));
+        return Failure::from_log(Class::Disk, part.unwrap_or("build"), "build.log", vec![said]);
     }
     if status > 128 && lines.is_empty() {
         let said = vec![format!("rpmbuild was ended by signal {}", status - 128)];
