@@ -8,6 +8,12 @@ mod failures;
 mod harness;
 #[path = "overlay/leftovers.rs"]
 mod leftovers;
+#[path = "overlay/measure.rs"]
+mod measure;
+#[path = "overlay/room.rs"]
+mod room;
+#[path = "overlay/rootless.rs"]
+mod rootless;
 #[path = "overlay/strictness.rs"]
 mod strictness;
 
@@ -112,4 +118,15 @@ async fn a_spec_is_packed_with_its_sources() {
     std::fs::remove_file(spec.with_file_name("hello.c")).unwrap();
     let failure = site.engine.make_srpm(&packing, &site.cancel).await.unwrap_err();
     assert_eq!(failure.to_string(), "source failure in srpm: source hello.c: No such file or directory");
+}
+
+#[tokio::test]
+async fn a_machine_that_can_build_is_found_fit() {
+    let site = Site::shared();
+    let findings = site.engine.check().await;
+    assert!(findings.iter().all(|finding| finding.ok), "{findings:#?}");
+    assert!(
+        findings.last().unwrap().text.starts_with("namespaces and overlay mounts work in "),
+        "{findings:#?}"
+    );
 }

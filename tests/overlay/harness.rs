@@ -45,7 +45,7 @@ fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn target_dir() -> PathBuf {
+pub fn target_dir() -> PathBuf {
     // <target>/tmp is Cargo's, for tests.
     PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -95,7 +95,9 @@ impl Site {
         // Renamed into place: tests that run at the same time read it.
         let text = std::fs::read(distro.join("mini.x86_64.repo")).unwrap();
         reimzul::sys::fs::write_whole(&layout.target_file(&target()), &text).unwrap();
-        let engine = Overlay::new(layout).with_exe(env!("CARGO_BIN_EXE_reimzul").into());
+        let exe = std::env::var_os("REIMZUL_TEST_EXE")
+            .map_or_else(|| env!("CARGO_BIN_EXE_reimzul").into(), PathBuf::from);
+        let engine = Overlay::new(layout).with_exe(exe);
         Site { root, engine, cancel: CancellationToken::new(), timeout: None }
     }
 
@@ -208,7 +210,7 @@ impl Built {
     }
 }
 
-fn need(program: &str, package: &str) {
+pub fn need(program: &str, package: &str) {
     let found = std::env::var_os("PATH")
         .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()));
     assert!(found, "{program} is missing: install the package {package}");

@@ -1,7 +1,7 @@
 //! The second stage: init of a sandbox, from the plan to the report.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -47,17 +47,36 @@ fn run(plan: &Plan) -> i32 {
         return MISUSED;
     }
     end_at_sigterm();
+    if orphaned() {
+        return MISUSED;
+    }
     close_inherited();
-    let Ok(report_file) = File::create(&plan.report) else { return MISUSED };
+    let Ok(report_file) = reserve(&plan.report) else { return FAILED };
     let mut report = Report::default();
     if let Err(error) = carry_out(plan, &mut report) {
         report.error = Some(error.to_string());
     }
     let complete = report.error.is_none() && report.steps.len() == plan.steps.len();
     let failed = report.last().is_some_and(|step| step.status != 0 && !step.accepted);
-    let written =
-        serde_json::to_vec(&report).map_err(io::Error::from).and_then(|json| (&report_file).write_all(&json));
+    let written = write_report(report_file, &report);
     if written.is_ok() && complete && !failed { DONE } else { FAILED }
+}
+
+/// Room that is enough for nearly every report.
+const ROOM: [u8; 16384] = [b' '; 16384];
+
+/// The report's file, its room taken before a build can fill the disk.
+fn reserve(path: &Path) -> io::Result<File> {
+    let mut file = File::create(path)?;
+    file.write_all(&ROOM)?;
+    Ok(file)
+}
+
+fn write_report(mut file: File, report: &Report) -> io::Result<()> {
+    let json = serde_json::to_vec(report)?;
+    file.rewind()?;
+    file.write_all(&json)?;
+    file.set_len(json.len() as u64)
 }
 
 type Problem = Box<dyn std::error::Error>;
@@ -113,6 +132,16 @@ fn end_at_sigterm() {
     // SAFETY: the handler does nothing but exit.
     let set = unsafe { sigaction(Signal::SIGTERM, &action) };
     debug_assert!(set.is_ok());
+}
+
+/// Whether `unshare` died before it had the kernel end us with it. /proc is still the host's, and shows its ids.
+fn orphaned() -> bool {
+    let parent = || -> Option<String> {
+        let stat = fs::read_to_string("/proc/self/stat").ok()?;
+        let (_, fields) = stat.rsplit_once(") ")?;
+        fs::read_to_string(format!("/proc/{}/comm", fields.split(' ').nth(1)?)).ok()
+    };
+    parent().is_none_or(|name| name.trim_end() != "unshare")
 }
 
 fn close_inherited() {

@@ -8,6 +8,8 @@ use crate::model::{Class, Failure};
 /// How much of a log is looked at, however long it is.
 const TAIL: u64 = 512 * 1024;
 const LONGEST_LINE: usize = 300;
+/// What the C library calls ENOSPC.
+pub const NO_SPACE: &str = "No space left on device";
 const MOST_LINES: usize = 5;
 
 /// The end of a log past `from`, with what is no text replaced. An unreadable log is an empty one.
@@ -39,11 +41,19 @@ pub fn clean(line: &str) -> String {
 pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Failure {
     let lines = telling_lines(tail, part);
     if full {
-        return Failure::from_log(Class::Disk, part.unwrap_or("build"), "build.log", lines);
+        let said = lines.into_iter().find(|line| line.contains(NO_SPACE));
+        // Where there was no room for the line either:
+        let said = said.unwrap_or_else(|| format!("{NO_SPACE}, on the builder"));
+        return Failure::from_log(Class::Disk, part.unwrap_or("build"), "build.log", vec![said]);
     }
     if status > 128 && lines.is_empty() {
         let said = vec![format!("rpmbuild was ended by signal {}", status - 128)];
         return Failure::from_log(Class::Killed, part.unwrap_or("build"), "build.log", said);
+    }
+    if let Some(killed) = lines.iter().find(|line| line.contains("Killed signal terminated program")) {
+        // Somebody, most likely the kernel for want of memory: the package need not be at fault.
+        let lines = vec![killed.clone()];
+        return Failure::from_log(Class::Killed, part.unwrap_or("build"), "build.log", lines);
     }
     let (class, phase) = match part {
         _ if packaging(tail) => (Class::Packaging, "package"),
@@ -75,6 +85,13 @@ pub fn packing(tail: &str) -> Failure {
 pub fn source(tail: &str, status: i32, full: bool) -> Failure {
     let class = if full { Class::Disk } else { Class::Source };
     Failure::from_log(class, "unpack", "root.log", or_silence(telling_lines(tail, None), status))
+}
+
+/// The last part of the spec that a log saw begin.
+pub fn last_part(tail: &str) -> Option<String> {
+    let (_, rest) = tail.rsplit_once("Executing(%")?;
+    let (part, _) = rest.split_once(')')?;
+    part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_').then(|| part.to_owned())
 }
 
 /// The last line of a log that says what was being done.
@@ -289,3 +306,6 @@ fn or_silence(lines: Vec<String>, status: i32) -> Vec<String> {
         lines
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -231,7 +231,9 @@ fn environment(folder: &Path, written: &Path) -> Vec<(String, String)> {
     ]
     .map(|(key, value)| (key.to_owned(), value))
     .to_vec();
-    for proxy in ["http_proxy", "https_proxy", "ftp_proxy", "all_proxy", "no_proxy"] {
+    for proxy in
+        ["http_proxy", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"]
+    {
         env.extend(std::env::var(proxy).ok().map(|value| (proxy.to_owned(), value)));
     }
     env

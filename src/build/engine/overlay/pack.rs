@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
 
-use super::dnf::disk;
+use super::dnf::{Dnf, disk};
+use super::place::{self, BuildFolder};
 use super::rpmbuild::Chroot;
 use super::work::{Work, run_plan};
-use super::{Overlay, base, diagnose, place, results};
+use super::{Overlay, base, diagnose, results};
 use crate::model::{Arch, Class, Disttag, Failure, Target};
 use crate::sys::fs::FileError;
 use crate::sys::sandbox::Layers;
@@ -31,15 +32,26 @@ pub async fn make_srpm(
     packing: &Packing<'_>,
     cancel: &CancellationToken,
 ) -> Result<PathBuf, Failure> {
+    let dnf = overlay.dnf(packing.target, packing.arch)?;
+    let folder = dnf.place.new_build().await.map_err(|error| disk(&error))?;
+    let packed = in_folder(&dnf, &folder, packing, cancel).await;
+    place::clear_away(folder, &dnf);
+    packed
+}
+
+async fn in_folder(
+    dnf: &Dnf,
+    folder: &BuildFolder,
+    packing: &Packing<'_>,
+    cancel: &CancellationToken,
+) -> Result<PathBuf, Failure> {
     let failed = |line: String| Failure::new(Class::Source, "srpm", line);
     let spec = packing.spec.file_name().and_then(|name| name.to_str());
     let spec = spec.filter(|name| Path::new(name).extension().is_some_and(|end| end == "spec"));
     let spec = spec.ok_or_else(|| failed(format!("{} is no spec file", packing.spec.display())))?;
     let sources = sources(packing).map_err(|error| failed(error.to_string()))?;
-    let dnf = overlay.dnf(packing.target, packing.arch)?;
-    let folder = dnf.place.new_build().await.map_err(|error| disk(&error))?;
     let work = Work::within(base::MAKING, cancel);
-    let base = base::acquire(&dnf, &folder.path("root.log"), &folder.path("state.log"), &work).await?;
+    let base = base::acquire(dnf, &folder.path("root.log"), &folder.path("state.log"), &work).await?;
     let chroot = Chroot {
         at: folder.path("root"),
         layers: Layers { lower: base.root(), upper: folder.path("upper"), work: folder.path("work") },
@@ -54,13 +66,12 @@ pub async fn make_srpm(
     };
     let to = folder.path("packed");
     let plan = chroot.pack(packing.spec, &sources, &to);
-    let report = run_plan(&overlay.launcher, plan, &folder.path(""), &work, "srpm").await?;
+    let report = run_plan(&dnf.launcher, plan, &folder.path(""), &work, "srpm").await?;
     if report.last().is_none_or(|step| step.status != 0) {
         let tail = diagnose::read_tail(&folder.path("build.log"), 0);
         return Err(diagnose::packing(&tail));
     }
     let kept = results::keep(&to, packing.outdir).map_err(|error| disk(&error))?;
-    place::clear_away(folder, &dnf);
     kept.into_iter().next().ok_or_else(|| failed("rpmbuild -bs made no source RPM".into()))
 }
 

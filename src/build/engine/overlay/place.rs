@@ -79,7 +79,8 @@ impl Place {
                 self.discard(&folder)?;
             }
         }
-        self.empty_trash(launcher).await
+        self.empty_trash(launcher).await;
+        Ok(())
     }
 
     /// Moves a folder to the trash.
@@ -93,12 +94,14 @@ impl Place {
         }
     }
 
-    /// Removes what is in the trash.
-    pub async fn empty_trash(&self, launcher: &Launcher) -> Result<(), FileError> {
+    /// Removes what is in the trash. Several processes may be at it at once, so a folder that cannot be removed is
+    /// left to the next time.
+    pub async fn empty_trash(&self, launcher: &Launcher) {
         for folder in files_starting(&self.path("trash"), "") {
-            remove(launcher, &folder).await?;
+            if let Err(error) = remove(launcher, &folder).await {
+                tracing::debug!("left in the trash: {error}");
+            }
         }
-        Ok(())
     }
 }
 

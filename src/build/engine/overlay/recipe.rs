@@ -11,7 +11,7 @@ use super::dnf::{Call, Dnf, disk};
 use super::place::{self, BuildFolder};
 use super::rpmbuild::Chroot;
 use super::source::Source;
-use super::work::{Work, run_plan};
+use super::work::{NO_ROOM, Work, run_plan};
 use super::{Overlay, diagnose, results};
 use crate::build::engine::{Outcome, Request};
 use crate::model::{Class, Failure};
@@ -23,8 +23,6 @@ const BASES: usize = 4;
 /// How often %generate_buildrequires may ask for more.
 const ROUNDS: usize = 10;
 
-/// A file system with less than this free, in bytes, is full to a build.
-const NO_ROOM: u64 = 64 << 20;
 /// The folders of a build that RPMs are collected in: by the sandbox that packs the source RPM (all of them, if
 /// the base held the BuildRequires), and by the one that builds.
 const PACKED: &str = "packed";
@@ -213,7 +211,7 @@ impl Build<'_> {
     /// Whether the builder's disk is full, rather than a test suite trying what happens then.
     fn no_room(&self, tail: &str) -> bool {
         let free = free_bytes(&self.dnf.place.path("")).unwrap_or(u64::MAX);
-        tail.contains("No space left on device") && free < NO_ROOM
+        tail.contains(diagnose::NO_SPACE) && free < NO_ROOM
     }
 
     fn packing_failed(&self, steps: usize, step: &StepReport, report: &Report) -> Failure {
@@ -236,17 +234,18 @@ impl Build<'_> {
     ) -> Result<Report, Failure> {
         let ended = run_plan(&self.dnf.launcher, plan, &folder.path(""), work, phase).await;
         ended.map_err(|failure| match failure.class {
-            Class::Timeout => self.late(failure),
+            Class::Timeout | Class::Killed => self.ended(failure),
             _ => failure,
         })
     }
 
-    /// A build that took too long: what it was at, from the log.
-    fn late(&self, failure: Failure) -> Failure {
+    /// A build that was ended from outside: what it was at, from the log.
+    fn ended(&self, failure: Failure) -> Failure {
         let tail = diagnose::read_tail(&self.log("build.log"), 0);
+        let phase = diagnose::last_part(&tail).unwrap_or(failure.phase);
         let mut lines = failure.lines;
         lines.extend(diagnose::last_said(&tail));
-        Failure { lines, log: Some("build.log".into()), ..failure }
+        Failure { phase, lines, log: Some("build.log".into()), ..failure }
     }
 
     /// Moves the RPMs to the result folder.

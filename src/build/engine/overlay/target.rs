@@ -263,19 +263,18 @@ fn nearest(key: &str) -> String {
     near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default()
 }
 
+/// Puts the root folder in place of `$root` and `${root}`; `$rootfs` is another variable, and none of ours.
 fn expand(text: &str, root: &Path) -> String {
     let root = root.to_string_lossy();
-    let mut out = text.replace("${root}", &root);
-    // `$rootfs` would be another variable.
-    let mut from = 0;
-    while let Some(found) = out[from..].find("$root").map(|at| at + from) {
-        let after = found + "$root".len();
-        let ends = !out[after..].starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_');
-        if ends {
-            out.replace_range(found..after, &root);
-            from = found + root.len();
-        } else {
-            from = after;
+    let mut pieces = text.split('$');
+    let mut out = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        let bare = piece
+            .strip_prefix("root")
+            .filter(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '_'));
+        match piece.strip_prefix("{root}").or(bare) {
+            Some(rest) => out.extend([root.as_ref(), rest]),
+            None => out.extend(["$", piece]),
         }
     }
     out
@@ -366,7 +365,17 @@ mod tests {
                 fault(&TEXT.replace(" make", " --nogpgcheck")),
             ]
             .join("\n"),
-            @""
+            @r"
+        has an unknown key 'distag' in its section [reimzul]: did you mean 'disttag'?
+        lacks the line 'buildroot = …' in its section [reimzul]: give the packages and @groups of a build root, such as @buildsys-build
+        names no repository: add a section with a baseurl, as in any .repo file
+        has a section [main]: dnf's own settings are given by the engine
+        has a section [three] with neither baseurl, mirrorlist nor metalink
+        has 'timeout = soon': give a number of seconds
+        has 'own_repository = perhaps': give yes or no
+        has a wrong value: disttag 'a b' has characters other than letters, digits and . _ + ~ ^ -
+        names '--nogpgcheck' as a package of the build root
+        "
         );
     }
 

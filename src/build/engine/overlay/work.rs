@@ -7,8 +7,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::diagnose;
 use crate::model::{Class, Failure};
+use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
 use crate::sys::sandbox::{Launcher, Plan, Report};
+
+/// A file system with less than this free, in bytes, is full to a build.
+pub const NO_ROOM: u64 = 64 << 20;
 
 /// The bounds.
 #[derive(Debug, Clone)]
@@ -59,10 +63,13 @@ pub async fn run_plan(
         )),
         (End::Cancelled, _) => Err(Failure::new(Class::Killed, phase, "ended from outside")),
         (_, Some(Report { error: Some(error), full, .. })) => {
-            let class = if full || error.contains("No space left") { Class::Disk } else { Class::Config };
+            let class = if full || error.contains(diagnose::NO_SPACE) { Class::Disk } else { Class::Config };
             Err(Failure::new(class, phase, format!("the sandbox failed: {error}")).retried(true))
         }
         (_, Some(report)) => Ok(report),
+        (_, None) if free_bytes(scratch).is_some_and(|free| free < NO_ROOM) => {
+            Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
+        }
         (end, None) => {
             let said = diagnose::read_tail(&own_log, 0);
             let said = said.lines().last().unwrap_or("it said nothing");
