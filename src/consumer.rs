@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use crate::queue::{GiveUp, Job, Lease, Queue, QueueError, TTR};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 
 /// A job in the hands of a handler.
 #[derive(Debug, Clone)]

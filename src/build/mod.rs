@@ -17,7 +17,7 @@ use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
 use crate::model::{Arch, Attempt, BuildJob, BuildPath, Class, Failure, Status};
 use crate::queue::{NewJob, Queue};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
 use crate::sys::fs;
 use crate::upload::{Parcel, Upload};

@@ -13,7 +13,7 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
 use crate::model::Event;
 use crate::queue::{NOTIFY, NewJob, Queue};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 use crate::sys::sqlite::DatabaseError;
 pub use outbox::{Outbox, Pending};
 

@@ -6,7 +6,7 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::record::{BuildRecord, FILE};
 use crate::model::{Arch, Event, Layout, PkgName, Status, Target, Timestamp};
 use crate::queue::{NewJob, PRIORITY_FOLLOW_UP, Queue, TOSIGN};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 use crate::sys::fs::{self, FileError};
 
 /// The body of a job in tube `tosign`.
