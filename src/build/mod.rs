@@ -16,11 +16,11 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
 use crate::model::{Arch, Attempt, BuildJob, BuildPath, Class, Failure, Status};
-use crate::queue::{NewJob, Queue};
+use crate::queue::{NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
 use crate::sys::fs;
-use crate::upload::{Parcel, Upload};
+use crate::upload::{Parcel, Upload, UploadError};
 use engine::{Engine, Request};
 
 /// A job whose worker vanished this often is put aside.
@@ -109,7 +109,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         shutdown: &Shutdown,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         if let Some(record) = self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(task)) {
             // A former delivery got as far as that: only what follows may be missing.
             self.queue.put(report::follow_ups(&record.event)).await?;
@@ -125,7 +125,7 @@ impl Worker {
         let record = match self.build(task, delivery, shutdown).await {
             Ok(record) => record,
             Err(Interrupted::Stopping) => return Ok(handed_back()),
-            Err(Interrupted::LeaseLost) => return Ok(Verdict::Done),
+            Err(Interrupted::LeaseLost) => return Ok(Verdict::LeaseLost),
         };
         match record.event.failure.clone().filter(|failure| failure.retry) {
             Some(failure) => self.again_or_aside(task, delivery, failure).await,
@@ -203,7 +203,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         record: &BuildRecord,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         let parcel = Parcel {
             from: &self.config.layout.results(&task.path, &task.attempt),
             build: &task.path,
@@ -214,10 +214,12 @@ impl Worker {
         };
         match self.upload.commit(&self.queue, &delivery.lease, parcel).await {
             Ok(()) => {}
-            Err(crate::upload::UploadError::Lease(error)) => {
+            Err(UploadError::Lease(error @ QueueError::LeaseLost(_))) => {
                 tracing::warn!("{}: {error}; this attempt is dropped", task.path);
-                return Ok(Verdict::Done);
+                return Ok(Verdict::LeaseLost);
             }
+            // The queue could not be asked: the job is handed back, and built again.
+            Err(UploadError::Lease(error)) => return Err(error),
             Err(error) => {
                 let failure = Failure::new(Class::Upload, "upload", error.to_string());
                 return self.again_or_aside(task, delivery, failure).await;
@@ -238,7 +240,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         failure: Failure,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         let mut job = task.job.clone();
         job.tried.push(self.config.node.clone());
         if job.tried.len() >= self.config.tries {
@@ -251,11 +253,7 @@ impl Worker {
         Ok(Verdict::Done)
     }
 
-    async fn put_aside(
-        &self,
-        task: &Task<'_>,
-        failure: Failure,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    async fn put_aside(&self, task: &Task<'_>, failure: Failure) -> Result<Verdict, QueueError> {
         let reason = failure.to_string();
         let event = self.event(task, Status::Failed, Some(failure));
         self.queue.put(vec![report::notify(&event)]).await?;
