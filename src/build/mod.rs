@@ -186,6 +186,8 @@ impl Worker {
             timeout: None,
         };
         let cancel = either(shutdown.kill(), delivery.lease.ended());
+        // Ends the task that links the two.
+        let _linked = cancel.clone().drop_guard();
         let outcome = self.engine.build(request, &cancel).await;
         inventory.outcome(outcome.durations, outcome.buildroot);
         match outcome.result {
@@ -225,7 +227,7 @@ impl Worker {
                 return self.again_or_aside(task, delivery, failure).await;
             }
         }
-        remove_empty_parents(parcel.from, self.config.layout.root());
+        self.forget_attempts(&task.path);
         self.queue.put(report::follow_ups(&record.event)).await?;
         match &record.event.failure {
             None => tracing::info!("{}: success", task.path),
@@ -265,7 +267,7 @@ impl Worker {
         let (pkgname, evr, sha256) = source::identify(&self.config.layout, job);
         let again = async {
             let stamp = self.stamps.next(&job.target, pkgname, evr, sha256).await?;
-            let job = BuildJob { stamp: Some(stamp), ..job.clone() };
+            let job = job.clone().stamped(stamp);
             self.queue.put(vec![NewJob::new(job.arch.as_str(), &job, delivery.job.priority)]).await
         };
         match again.await {
@@ -276,6 +278,15 @@ impl Worker {
 
     fn event(&self, task: &Task<'_>, status: Status, failure: Option<Failure>) -> crate::model::Event {
         report::event(task.job, task.stamp, &self.config.node, status, failure)
+    }
+
+    /// Removes what former attempts left, whose workers vanished or failed for a reason of their own.
+    fn forget_attempts(&self, path: &BuildPath) {
+        let attempts = self.config.layout.results_of(path);
+        if let Err(error) = fs::remove_dir(&attempts) {
+            tracing::warn!("{error}");
+        }
+        remove_empty_parents(&attempts, self.config.layout.root());
     }
 
     /// Whether its results lie below `scratch/`.
@@ -313,10 +324,10 @@ fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationTok
     both
 }
 
-/// The folders above an attempt, as far as nothing else is in them.
-fn remove_empty_parents(attempt: &Path, root: &Path) {
+/// The folders above a build's attempts, as far as nothing else is in them.
+fn remove_empty_parents(attempts: &Path, root: &Path) {
     let stop = root.join("results");
-    for parent in attempt.ancestors().skip(1).take_while(|parent| *parent != stop) {
+    for parent in attempts.ancestors().skip(1).take_while(|parent| *parent != stop) {
         if std::fs::remove_dir(parent).is_err() {
             return;
         }

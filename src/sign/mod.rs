@@ -58,6 +58,10 @@ impl Signer {
                 tracing::info!("{}: {staged} RPMs of {} staged for signing", request.target, request.pkgname);
                 Verdict::Done
             }
+            // Waiting does not bring it back.
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                Verdict::Bury { reason: format!("what is to be signed is not there: {error}") }
+            }
             Err(error) => Verdict::Release { delay: RETRY, reason: error.to_string() },
         }
     }
