@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use crate::queue::{GiveUp, Job, Lease, Queue, QueueError, TTR};
-use crate::role::Shutdown;
+use crate::queue::{GiveUp, Job, Lease, Queue, QueueError};
+use crate::shutdown::Shutdown;
 
 /// A job in the hands of a handler.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub enum Verdict {
     Release { delay: Duration, reason: String },
     /// Put it aside until a person has looked at it.
     Bury { reason: String },
+    /// The lease was lost on the way: the job is another's by now, and is left alone.
+    LeaseLost,
 }
 
 /// How long one reserve waits.
@@ -65,9 +67,15 @@ async fn reserve(
     let mut batch = Vec::new();
     let mut wait = WAIT;
     while batch.len() < most {
-        match queue.reserve(tubes, wait, shutdown.stop()).await? {
-            Some((job, lease)) => batch.push(Delivery { job, lease }),
-            None => break,
+        match queue.reserve(tubes, wait, shutdown.stop()).await {
+            Ok(Some((job, lease))) => batch.push(Delivery { job, lease }),
+            Ok(None) => break,
+            Err(error) if batch.is_empty() => return Err(error),
+            // What is reserved already must be handled, or it would wait for its time to run out.
+            Err(error) => {
+                tracing::error!("{error}");
+                break;
+            }
         }
         wait = Duration::ZERO;
     }
@@ -92,13 +100,16 @@ async fn work_off<H: Handler>(queue: &Queue, batch: &[Delivery], handler: &H) {
 async fn keep_alive(queue: &Queue, batch: &[Delivery]) {
     let mut renewed = vec![tokio::time::Instant::now(); batch.len()];
     loop {
-        tokio::time::sleep(TTR / 3).await;
+        tokio::time::sleep(queue.ttr() / 3).await;
         for (delivery, renewed) in batch.iter().zip(&mut renewed) {
+            if delivery.lease.check().is_err() {
+                continue;
+            }
             match queue.touch(&delivery.lease).await {
                 Ok(()) => *renewed = tokio::time::Instant::now(),
                 Err(error) => {
                     tracing::warn!("cannot renew the lease on job {}: {error}", delivery.job.id);
-                    if renewed.elapsed() >= TTR {
+                    if renewed.elapsed() >= queue.ttr() {
                         delivery.lease.lose();
                     }
                 }
@@ -115,6 +126,7 @@ async fn acknowledge(queue: &Queue, delivery: &Delivery, verdict: Verdict) {
             tracing::error!("job {} of tube {} is buried: {reason}", delivery.job.id, delivery.job.tube);
             GiveUp::Bury { reason }
         }
+        Verdict::LeaseLost => return,
     };
     if let Err(error) = queue.give_up(&delivery.lease, how).await {
         // Whoever holds it now does it again, to the same effect.

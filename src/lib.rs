@@ -5,7 +5,7 @@
 //! - [`model`]: the types everything speaks in; no I/O
 //! - [`sys`]: files, processes, namespaces, SQLite: the only places that touch them
 //! - [`config`], [`stamp`]: the INI file; what makes a submission a build of its own
-//! - [`queue`], [`consumer`]: jobs in tubes; the one place that acknowledges them
+//! - [`queue`], [`consumer`], [`shutdown`]: jobs in tubes; the one place that acknowledges them; how that stops
 //! - [`submit`]: a source RPM becomes a job
 //! - [`build`]: a job becomes RPMs and logs, by an engine
 //! - [`upload`]: those are put into the bstore in one step
@@ -24,6 +24,7 @@ pub mod notify;
 pub mod queue;
 pub mod repo;
 pub mod role;
+pub mod shutdown;
 pub mod sign;
 pub mod stamp;
 pub mod submit;

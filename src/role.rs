@@ -1,6 +1,4 @@
-//! What a process can be: role names, the async functions behind them, and how they are stopped.
-
-use tokio_util::sync::CancellationToken;
+//! What a process can be: role names, and the async functions behind them.
 
 use crate::build::Worker;
 use crate::build::engine::Engine;
@@ -11,71 +9,12 @@ use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{Queue, QueueError};
 use crate::repo::Repogen;
+use crate::shutdown::Shutdown;
 use crate::sign::Signer;
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError};
 use crate::sys::sqlite::DatabaseError;
 use crate::upload::Upload;
-
-/// Tells roles to stop: first gently, then at once.
-#[derive(Debug, Clone, Default)]
-pub struct Shutdown {
-    stop: CancellationToken,
-    kill: CancellationToken,
-}
-
-impl Shutdown {
-    /// No new jobs; those held are finished, or handed back.
-    pub fn request(&self) {
-        self.stop.cancel();
-    }
-
-    /// Children are killed and jobs handed back.
-    pub fn force(&self) {
-        self.stop.cancel();
-        self.kill.cancel();
-    }
-
-    pub fn is_stopping(&self) -> bool {
-        self.stop.is_cancelled()
-    }
-
-    /// Cancelled when no new job may be taken.
-    pub fn stop(&self) -> &CancellationToken {
-        &self.stop
-    }
-
-    /// Cancelled when running builds must end.
-    pub fn kill(&self) -> &CancellationToken {
-        &self.kill
-    }
-
-    /// SIGTERM or SIGINT stops; a second one kills. A spawned task waits for them as long as the runtime lives.
-    pub fn on_signals(&self) -> std::io::Result<()> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let mut term = signal(SignalKind::terminate())?;
-        let mut int = signal(SignalKind::interrupt())?;
-        let shutdown = self.clone();
-        tokio::spawn(async move {
-            loop {
-                tokio::select! {
-                    _ = term.recv() => {}
-                    _ = int.recv() => {}
-                }
-                if shutdown.is_stopping() {
-                    tracing::warn!("stopping at once: running builds are killed and handed back");
-                    shutdown.force();
-                } else {
-                    tracing::info!(
-                        "stopping: taking no more jobs, finishing those at hand (again to kill them)"
-                    );
-                    shutdown.request();
-                }
-            }
-        });
-        Ok(())
-    }
-}
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

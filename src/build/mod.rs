@@ -16,11 +16,11 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
 use crate::model::{Arch, Attempt, BuildJob, BuildPath, Class, Failure, Status};
-use crate::queue::{NewJob, Queue};
-use crate::role::Shutdown;
+use crate::queue::{NewJob, Queue, QueueError};
+use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
 use crate::sys::fs;
-use crate::upload::{Parcel, Upload};
+use crate::upload::{Parcel, Upload, UploadError};
 use engine::{Engine, Request};
 
 /// A job whose worker vanished this often is put aside.
@@ -109,7 +109,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         shutdown: &Shutdown,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         if let Some(record) = self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(task)) {
             // A former delivery got as far as that: only what follows may be missing.
             self.queue.put(report::follow_ups(&record.event)).await?;
@@ -125,7 +125,7 @@ impl Worker {
         let record = match self.build(task, delivery, shutdown).await {
             Ok(record) => record,
             Err(Interrupted::Stopping) => return Ok(handed_back()),
-            Err(Interrupted::LeaseLost) => return Ok(Verdict::Done),
+            Err(Interrupted::LeaseLost) => return Ok(Verdict::LeaseLost),
         };
         match record.event.failure.clone().filter(|failure| failure.retry) {
             Some(failure) => self.again_or_aside(task, delivery, failure).await,
@@ -186,6 +186,8 @@ impl Worker {
             timeout: None,
         };
         let cancel = either(shutdown.kill(), delivery.lease.ended());
+        // Ends the task that links the two.
+        let _linked = cancel.clone().drop_guard();
         let outcome = self.engine.build(request, &cancel).await;
         inventory.outcome(outcome.durations, outcome.buildroot);
         match outcome.result {
@@ -203,7 +205,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         record: &BuildRecord,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         let parcel = Parcel {
             from: &self.config.layout.results(&task.path, &task.attempt),
             build: &task.path,
@@ -214,16 +216,18 @@ impl Worker {
         };
         match self.upload.commit(&self.queue, &delivery.lease, parcel).await {
             Ok(()) => {}
-            Err(crate::upload::UploadError::Lease(error)) => {
+            Err(UploadError::Lease(error @ QueueError::LeaseLost(_))) => {
                 tracing::warn!("{}: {error}; this attempt is dropped", task.path);
-                return Ok(Verdict::Done);
+                return Ok(Verdict::LeaseLost);
             }
+            // The queue could not be asked: the job is handed back, and built again.
+            Err(UploadError::Lease(error)) => return Err(error),
             Err(error) => {
                 let failure = Failure::new(Class::Upload, "upload", error.to_string());
                 return self.again_or_aside(task, delivery, failure).await;
             }
         }
-        remove_empty_parents(parcel.from, self.config.layout.root());
+        self.forget_attempts(&task.path);
         self.queue.put(report::follow_ups(&record.event)).await?;
         match &record.event.failure {
             None => tracing::info!("{}: success", task.path),
@@ -238,7 +242,7 @@ impl Worker {
         task: &Task<'_>,
         delivery: &Delivery,
         failure: Failure,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    ) -> Result<Verdict, QueueError> {
         let mut job = task.job.clone();
         job.tried.push(self.config.node.clone());
         if job.tried.len() >= self.config.tries {
@@ -251,11 +255,7 @@ impl Worker {
         Ok(Verdict::Done)
     }
 
-    async fn put_aside(
-        &self,
-        task: &Task<'_>,
-        failure: Failure,
-    ) -> Result<Verdict, crate::queue::QueueError> {
+    async fn put_aside(&self, task: &Task<'_>, failure: Failure) -> Result<Verdict, QueueError> {
         let reason = failure.to_string();
         let event = self.event(task, Status::Failed, Some(failure));
         self.queue.put(vec![report::notify(&event)]).await?;
@@ -267,7 +267,7 @@ impl Worker {
         let (pkgname, evr, sha256) = source::identify(&self.config.layout, job);
         let again = async {
             let stamp = self.stamps.next(&job.target, pkgname, evr, sha256).await?;
-            let job = BuildJob { stamp: Some(stamp), ..job.clone() };
+            let job = job.clone().stamped(stamp);
             self.queue.put(vec![NewJob::new(job.arch.as_str(), &job, delivery.job.priority)]).await
         };
         match again.await {
@@ -278,6 +278,15 @@ impl Worker {
 
     fn event(&self, task: &Task<'_>, status: Status, failure: Option<Failure>) -> crate::model::Event {
         report::event(task.job, task.stamp, &self.config.node, status, failure)
+    }
+
+    /// Removes what former attempts left, whose workers vanished or failed for a reason of their own.
+    fn forget_attempts(&self, path: &BuildPath) {
+        let attempts = self.config.layout.results_of(path);
+        if let Err(error) = fs::remove_dir(&attempts) {
+            tracing::warn!("{error}");
+        }
+        remove_empty_parents(&attempts, self.config.layout.root());
     }
 
     /// Whether its results lie below `scratch/`.
@@ -315,10 +324,10 @@ fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationTok
     both
 }
 
-/// The folders above an attempt, as far as nothing else is in them.
-fn remove_empty_parents(attempt: &Path, root: &Path) {
+/// The folders above a build's attempts, as far as nothing else is in them.
+fn remove_empty_parents(attempts: &Path, root: &Path) {
     let stop = root.join("results");
-    for parent in attempt.ancestors().skip(1).take_while(|parent| *parent != stop) {
+    for parent in attempts.ancestors().skip(1).take_while(|parent| *parent != stop) {
         if std::fs::remove_dir(parent).is_err() {
             return;
         }

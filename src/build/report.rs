@@ -1,5 +1,6 @@
 //! What a worker tells of a build, and to whom.
 
+use crate::model::event::carried_on;
 use crate::model::job::Stamp;
 use crate::model::{BuildJob, Event, Failure, Status};
 use crate::queue::{CREATEREPO, NOTIFY, NewJob, PRIORITY_FOLLOW_UP};
@@ -26,7 +27,7 @@ pub fn event(
         timestamp: stamp.timestamp,
         build_id: Some(stamp.build_id.clone()),
         failure,
-        extra: job.extra.clone(),
+        extra: carried_on(&job.extra),
     }
 }
 

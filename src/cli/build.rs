@@ -14,7 +14,8 @@ use crate::build::engine::overlay::Packing;
 use crate::config::Config;
 use crate::model::{Arch, Class, Target};
 use crate::queue::{CREATEREPO, NOTIFY, TOSIGN};
-use crate::role::{Role, Shutdown, Site};
+use crate::role::{Role, Site};
+use crate::shutdown::Shutdown;
 use crate::submit;
 
 /// Build source RPMs or specs here and now, and wait for them.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::{Failure, watch};
 use crate::history::Document;
-use crate::model::{BuildJob, BuildPath, Layout, Status};
+use crate::model::{BuildId, BuildJob, BuildPath, Layout, Status};
 use crate::role::Site;
 
 /// A build that a person has named.
@@ -39,8 +39,9 @@ pub async fn find(site: &Site, part: &str) -> Result<Named, Failure> {
         .map(|document| Named { path: document.event.path(), document: Some(document) })
         .collect();
     for entry in site.queue.list(None).await? {
-        let Some(path) = waiting(&entry.body) else { continue };
-        if path.to_string().contains(part) && !found.iter().any(|named| named.path == path) {
+        let Some((path, id)) = waiting(&entry.body) else { continue };
+        let meant = path.to_string().contains(part) || id.as_str() == part;
+        if meant && !found.iter().any(|named| named.path == path) {
             found.push(Named { path, document: None });
         }
     }
@@ -64,15 +65,16 @@ pub async fn find(site: &Site, part: &str) -> Result<Named, Failure> {
     }
 }
 
-/// The path of a job that is a stamped build's.
-fn waiting(body: &[u8]) -> Option<BuildPath> {
+/// Path and id of a job that is a stamped build's.
+fn waiting(body: &[u8]) -> Option<(BuildPath, BuildId)> {
     let job: BuildJob = serde_json::from_slice(body).ok()?;
     let stamp = job.stamp?;
-    Some(BuildPath {
+    let path = BuildPath {
         target: job.target,
         pkgname: stamp.pkgname,
         timestamp: stamp.timestamp,
         evr: stamp.evr,
         arch: job.arch,
-    })
+    };
+    Some((path, stamp.build_id))
 }

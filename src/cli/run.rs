@@ -4,7 +4,8 @@ use clap::{Args, ValueEnum};
 
 use super::{Done, exit};
 use crate::config::Config;
-use crate::role::{Role, Shutdown, Site};
+use crate::role::{Role, Site};
+use crate::shutdown::Shutdown;
 
 /// Run roles: take jobs from the queue until stopped.
 ///

@@ -96,7 +96,8 @@ impl History {
         }
     }
 
-    /// The builds whose path in the bstore contains `part`, newest first, each with its newest document.
+    /// The builds whose path in the bstore contains `part`, or whose id it is, newest first; each with its
+    /// result, or its newest document while it has none.
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.named(part).await,

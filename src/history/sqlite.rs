@@ -83,7 +83,9 @@ impl History {
             .read(move |sql| {
                 let query = format!(
                     "SELECT {COLUMNS} FROM history WHERE id IN
-                     (SELECT max(id) FROM history WHERE instr(path, ?1) OR build_id = ?1 GROUP BY path)
+                     (SELECT first_value(id) OVER
+                        (PARTITION BY path ORDER BY latest_build IS NOT NULL DESC, id DESC)
+                      FROM history WHERE instr(path, ?1) OR build_id = ?1)
                      ORDER BY id DESC"
                 );
                 select(sql, &query, &[&part])

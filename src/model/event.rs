@@ -32,6 +32,41 @@ pub struct Event {
     pub extra: Map<String, Value>,
 }
 
+/// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
+/// a field twice would make the whole unreadable.
+const OWN_FIELDS: [&str; 24] = [
+    "srpm",
+    "arch",
+    "target",
+    "disttag",
+    "scratch",
+    "submitter",
+    "status",
+    "builder_fqdn",
+    "evr",
+    "pkgname",
+    "timestamp",
+    "build_id",
+    "failure",
+    "format",
+    "attempt",
+    "source",
+    "results",
+    "durations",
+    "started",
+    "finished",
+    "engine",
+    "buildroot",
+    "latest_build",
+    "comment",
+];
+
+/// What of a job's unknown fields an event about it carries on.
+pub fn carried_on(extra: &Map<String, Value>) -> Map<String, Value> {
+    let ours = |name: &str| OWN_FIELDS.contains(&name);
+    extra.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 impl Event {
     /// The build it is about.
     pub fn path(&self) -> BuildPath {
@@ -49,6 +84,46 @@ impl Event {
         match &self.build_id {
             Some(id) => format!("{id} {} {}", self.arch, self.status),
             None => format!("{} {} {}", self.path(), self.srpm, self.status),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::record::{BuildRecord, EngineName, Source};
+
+    #[test]
+    fn no_field_of_a_build_record_is_there_twice_whatever_the_job_carried() {
+        let carried: Map<String, Value> = OWN_FIELDS
+            .iter()
+            .chain(&["git_branch"])
+            .map(|name| ((*name).to_owned(), Value::from(1)))
+            .collect();
+        let event: Event = serde_json::from_value(serde_json::json!({
+            "srpm": "bash-4-1.src.rpm", "arch": "x86_64", "target": "c7.x86_64", "disttag": "", "scratch": false,
+            "submitter": "kb", "status": "Failed", "builder_fqdn": "b1", "evr": "4-1", "pkgname": "bash",
+            "timestamp": "20261123204406", "build_id": "b1",
+            "failure": {"class": "build", "phase": "build", "lines": []}
+        }))
+        .unwrap();
+        let event = Event { extra: carried_on(&carried), ..event };
+        assert_eq!(event.extra.keys().collect::<Vec<_>>(), ["git_branch"]);
+        let record = BuildRecord {
+            format: 1,
+            event,
+            attempt: "1-1".into(),
+            source: Source { file: String::new(), size: 0, sha256: String::new() },
+            results: Vec::new(),
+            durations: std::collections::BTreeMap::new(),
+            started: String::new(),
+            finished: String::new(),
+            engine: EngineName { name: String::new(), version: String::new() },
+            buildroot: Vec::new(),
+        };
+        let fields = serde_json::to_value(&record).unwrap();
+        for field in fields.as_object().unwrap().keys().filter(|field| *field != "git_branch") {
+            assert!(OWN_FIELDS.contains(&field.as_str()), "{field} is missing in OWN_FIELDS");
         }
     }
 }

@@ -50,6 +50,11 @@ impl Layout {
         self.root.join("run")
     }
 
+    /// Locks that processes of this root take in turn.
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// A worker's results before they are uploaded, a folder per attempt.
     pub fn results(&self, build: &BuildPath, attempt: &Attempt) -> PathBuf {
         self.results_of(build).join(&attempt.0)

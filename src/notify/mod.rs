@@ -13,7 +13,8 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
 use crate::model::Event;
 use crate::queue::{NOTIFY, NewJob, Queue};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
+use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
 pub use outbox::{Outbox, Pending};
 
@@ -41,6 +42,15 @@ impl Sink {
 /// outside, since stages do not know one another.
 pub type ToSign = fn(&Event) -> Option<NewJob>;
 
+/// An outbox that cannot be served.
+#[derive(Debug, thiserror::Error)]
+enum OutboxError {
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
 /// Everything a notifier works with.
 #[derive(Debug, Clone)]
 pub struct Notifier {
@@ -66,19 +76,30 @@ impl Notifier {
     /// Serves one sink, oldest event first; an event that cannot be delivered does not hold up later ones.
     async fn deliver(&self, sink: Sink, shutdown: &Shutdown) {
         while !shutdown.is_stopping() {
-            match self.outbox.due(sink).await {
-                Ok(pending) if pending.is_empty() => self.outbox.wait(shutdown.stop()).await,
-                Ok(pending) => {
-                    for delivery in pending {
-                        self.deliver_one(sink, delivery).await;
-                    }
-                }
+            match self.deliver_what_is_due(sink).await {
+                Ok(true) => {}
+                Ok(false) => self.outbox.wait(shutdown.stop()).await,
                 Err(error) => {
                     tracing::error!("{error}");
                     tokio::time::sleep(RETRY).await;
                 }
             }
         }
+    }
+
+    /// Says whether there was something, and it was our turn.
+    async fn deliver_what_is_due(&self, sink: Sink) -> Result<bool, OutboxError> {
+        if self.outbox.due(sink).await?.is_empty() {
+            return Ok(false);
+        }
+        let Some(_turn) = self.outbox.turn(sink)? else { return Ok(false) };
+        // Looked up anew: who had the turn before us may have delivered it.
+        let pending = self.outbox.due(sink).await?;
+        let some = !pending.is_empty();
+        for delivery in pending {
+            self.deliver_one(sink, delivery).await;
+        }
+        Ok(some)
     }
 
     async fn deliver_one(&self, sink: Sink, pending: Pending) {

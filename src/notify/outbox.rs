@@ -1,5 +1,6 @@
 //! The outbox: events that sinks have yet to be told of, a row per event and sink.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Sink;
 use crate::model::{Event, Layout};
+use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::sqlite::{Database, DatabaseError};
 
 const SCHEMA: &str = "
@@ -36,6 +38,7 @@ const LAST_RETRY: Duration = Duration::from_secs(300);
 pub struct Outbox {
     database: Database,
     bell: Arc<Notify>,
+    locks: PathBuf,
 }
 
 /// An event that a sink has yet to be told of.
@@ -47,7 +50,18 @@ pub struct Pending {
 
 impl Outbox {
     pub fn open(layout: &Layout) -> Result<Outbox, DatabaseError> {
-        Ok(Outbox { database: Database::open(&layout.database(), SCHEMA)?, bell: Arc::default() })
+        Ok(Outbox {
+            database: Database::open(&layout.database(), SCHEMA)?,
+            bell: Arc::default(),
+            locks: layout.locks(),
+        })
+    }
+
+    /// The turn to serve a sink, which one process has at a time, so that none is told twice; `None` while
+    /// another has it.
+    pub(super) fn turn(&self, sink: Sink) -> Result<Option<Lock>, FileError> {
+        fs::make_dir(&self.locks)?;
+        Lock::try_take(&self.locks.join(format!("outbox-{}", sink.as_str())))
     }
 
     /// Puts the events for every sink. One that is there already is not put again.

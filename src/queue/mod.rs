@@ -206,14 +206,25 @@ impl Queue {
         }
     }
 
+    /// The time to run of a reserved job: how long it is ours without a touch.
+    pub fn ttr(&self) -> Duration {
+        match self {
+            Queue::Sqlite(queue) => queue.ttr(),
+        }
+    }
+
     /// Starts the time to run of a held job anew.
     pub async fn touch(&self, lease: &Lease) -> Result<(), QueueError> {
+        // Once lost it stays lost, also where nobody has taken the job yet.
+        lease.check()?;
         match self {
             Queue::Sqlite(queue) => queue.touch(lease).await,
         }
     }
 
-    pub(crate) async fn give_up(&self, lease: &Lease, how: GiveUp) -> Result<(), QueueError> {
+    /// Ends a lease as `how` says. Under a lost one nothing happens. Only [`crate::consumer`] calls this.
+    pub async fn give_up(&self, lease: &Lease, how: GiveUp) -> Result<(), QueueError> {
+        lease.check()?;
         match self {
             Queue::Sqlite(queue) => queue.give_up(lease, how).await,
         }

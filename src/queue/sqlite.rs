@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS watchers (
 pub struct Queue {
     database: Database,
     owner: Arc<Owner>,
+    ttr: Duration,
     /// Rung by our own puts, so that a waiting task of this process need not poll for them.
     bell: Arc<Notify>,
 }
@@ -73,7 +74,16 @@ impl Queue {
         fs::make_dir(layout.root())?;
         let database = Database::open(&layout.database(), SCHEMA)?;
         let owner = Arc::new(Owner::enter(&layout.run())?);
-        Ok(Queue { database, owner, bell: Arc::default() })
+        Ok(Queue { database, owner, ttr: TTR, bell: Arc::default() })
+    }
+
+    /// With another time to run, for tests that see one end. A fleet's tubes need [`TTR`].
+    pub fn with_ttr(self, ttr: Duration) -> Queue {
+        Queue { ttr, ..self }
+    }
+
+    pub fn ttr(&self) -> Duration {
+        self.ttr
     }
 
     pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
@@ -125,7 +135,7 @@ impl Queue {
 
     async fn try_reserve(&self, tubes: &[String]) -> Result<Option<Job>, QueueError> {
         let (tubes, owner, run) = (tubes.to_vec(), self.owner.name.clone(), self.owner.run.clone());
-        let now = now();
+        let (now, ttr) = (now(), self.ttr);
         let idle = self
             .database
             .read({
@@ -147,7 +157,7 @@ impl Queue {
                 sql.prepare_cached(
                     "UPDATE jobs SET state = 'reserved', owner = ?2, due = ?3, reserves = reserves + 1 WHERE id = ?1",
                 )?
-                .execute(params![id, owner, now + millis(TTR)])?;
+                .execute(params![id, owner, now + millis(ttr)])?;
                 job(sql, id).optional()
             })
             .await?;
@@ -191,13 +201,13 @@ impl Queue {
     }
 
     pub async fn touch(&self, lease: &Lease) -> Result<(), QueueError> {
-        let (id, token) = (lease.id, lease.token);
+        let (id, token, ttr) = (lease.id, lease.token, self.ttr);
         let changed = self
             .database
             .write(move |sql| {
                 sql.execute(
                     "UPDATE jobs SET due = ?3 WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
-                    params![id, token, now() + millis(TTR)],
+                    params![id, token, now() + millis(ttr)],
                 )
             })
             .await?;
@@ -235,9 +245,10 @@ impl Queue {
         let kicked = self
             .database
             .write(move |sql| {
-                // What a person kicks starts with a clean slate.
+                // What a person kicks starts with a clean slate: no losses. `reserves` only ever grows, since it
+                // tells leases and attempts apart.
                 sql.execute(
-                    "UPDATE jobs SET state = 'ready', reserves = 0, releases = 0, reason = NULL WHERE id IN
+                    "UPDATE jobs SET state = 'ready', releases = reserves, reason = NULL WHERE id IN
                      (SELECT id FROM jobs WHERE tube = ?1 AND state = 'buried' ORDER BY id LIMIT ?2)",
                     params![tube, bound],
                 )

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::{Layout, Target};
 use crate::queue::{CREATEREPO, NewJob, PRIORITY_FOLLOW_UP, Queue};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::process::ProcessError;
 

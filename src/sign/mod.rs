@@ -6,7 +6,7 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::record::{BuildRecord, FILE};
 use crate::model::{Arch, Event, Layout, PkgName, Status, Target, Timestamp};
 use crate::queue::{NewJob, PRIORITY_FOLLOW_UP, Queue, TOSIGN};
-use crate::role::Shutdown;
+use crate::shutdown::Shutdown;
 use crate::sys::fs::{self, FileError};
 
 /// The body of a job in tube `tosign`.
@@ -57,6 +57,10 @@ impl Signer {
             Ok(staged) => {
                 tracing::info!("{}: {staged} RPMs of {} staged for signing", request.target, request.pkgname);
                 Verdict::Done
+            }
+            // Waiting does not bring it back.
+            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
+                Verdict::Bury { reason: format!("what is to be signed is not there: {error}") }
             }
             Err(error) => Verdict::Release { delay: RETRY, reason: error.to_string() },
         }

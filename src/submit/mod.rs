@@ -123,7 +123,9 @@ pub fn check_target(layout: &Layout, target: &Target) -> Result<(), SubmitError>
 /// Finds the source RPM, reads it from end to end, and puts it into `incoming/` if it is not there.
 fn receive(layout: &Layout, given: &Path) -> Result<(SrpmName, Whole), SubmitError> {
     let incoming = layout.incoming();
-    let in_incoming = given.components().count() == 1 && incoming.join(given).is_file();
+    // Where both are meant by a bare name, the file at hand: if it is another than the one kept, that is refused
+    // below, and the old one is not built in its stead.
+    let in_incoming = given.components().count() == 1 && !given.is_file();
     let path = if in_incoming { incoming.join(given) } else { given.to_owned() };
     let name: SrpmName = given.file_name().unwrap_or_default().to_string_lossy().parse()?;
     if !path.is_file() {

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::Path;
 
 use super::{Parcel, UploadError};
-use crate::model::Layout;
 use crate::model::record::FILE;
+use crate::model::{BuildId, Layout};
 use crate::queue::{Lease, Queue};
 use crate::sys::fs::{self, FileError};
 
@@ -18,26 +18,51 @@ pub async fn commit(
     parcel: Parcel<'_>,
 ) -> Result<(), UploadError> {
     let gathered = layout.upload(parcel.build_id, parcel.attempt);
+    remove_former_attempts(layout, parcel.build_id);
+    let done = put_into_place(layout, queue, lease, parcel, &gathered).await;
+    if done.is_err() {
+        let _ = fs::remove_dir(&gathered);
+    }
+    done
+}
+
+async fn put_into_place(
+    layout: &Layout,
+    queue: &Queue,
+    lease: &Lease,
+    parcel: Parcel<'_>,
+    gathered: &Path,
+) -> Result<(), UploadError> {
     let place = layout.build(parcel.build, parcel.scratch);
     fs::make_dir(&layout.uploads())?;
-    fs::remove_dir(&gathered)?;
-    rename(parcel.from, &gathered)?;
+    fs::remove_dir(gathered)?;
+    rename(parcel.from, gathered)?;
     // Pretty, since people read it; a BuildRecord always serializes.
     let text = serde_json::to_vec_pretty(parcel.record).expect("a record serializes");
     fs::write_whole(&gathered.join(FILE), &text)?;
-    sync_files(&gathered)?;
+    sync_files(gathered)?;
     fs::make_dir(place.parent().unwrap_or(&place))?;
     // Asked of the queue itself, not of our memory: this process may have been asleep.
     queue.touch(lease).await?;
     if place.exists() {
         // A former attempt's, of which somebody may be reading.
-        fs::exchange(&gathered, &place)?;
-        fs::remove_dir(&gathered)?;
+        fs::exchange(gathered, &place)?;
+        fs::remove_dir(gathered)?;
     } else {
-        rename(&gathered, &place)?;
+        rename(gathered, &place)?;
     }
     fs::sync_parent(&place).map_err(FileError::at("sync", &place))?;
     Ok(())
+}
+
+/// What workers that vanished at this point left of the same build. Best effort: it is in nobody's way.
+fn remove_former_attempts(layout: &Layout, build: &BuildId) {
+    let of_this_build = format!("{build}.");
+    for entry in std::fs::read_dir(layout.uploads()).into_iter().flatten().flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&of_this_build) {
+            let _ = fs::remove_dir(&entry.path());
+        }
+    }
 }
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
