@@ -1,22 +1,22 @@
 //! `reimzul build`: one shot, from source RPMs or specs to RPMs in the target's repository.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+mod one_shot;
+mod pack;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::submit::What;
-use super::watch::{self, Board, Watched};
+use super::watch::{self, Watched};
 use super::{Done, Failure, exit};
 use crate::build::engine::Engine;
-use crate::build::engine::overlay::Packing;
 use crate::config::Config;
-use crate::model::{Arch, Class, Target};
 use crate::queue::{CREATEREPO, NOTIFY, TOSIGN};
 use crate::role::{Role, Site};
 use crate::shutdown::Shutdown;
-use crate::submit;
+use one_shot::OneShot;
 
 /// Build source RPMs or specs here and now, and wait for them.
 ///
@@ -47,14 +47,11 @@ impl Build {
         let stop = Shutdown::default();
         stop.on_signals()?;
         let roles = Roles::start(&site, &stop);
-        let mut run = OneShot {
-            site: &site,
-            what: &self.what,
-            stop: &stop,
-            board: Board::new(as_json),
-            builds: Vec::new(),
+        let mut run = OneShot::new(&site, &stop, as_json);
+        let all = match pack::accept_all(&site, &self.what, &self.packages, &run.board, &stop).await {
+            Ok(accepted) => run.build_all(accepted).await,
+            Err(refused) => Err(refused),
         };
-        let all = run.build_all(&self.packages).await;
         let builds = run.builds;
         if stop.is_stopping() {
             let left = withdraw(&site, &builds).await?;
@@ -128,151 +125,6 @@ impl Roles {
         }
         self.stop().await;
         Ok(())
-    }
-}
-
-/// One run of the command.
-struct OneShot<'a> {
-    site: &'a Site,
-    what: &'a What,
-    stop: &'a Shutdown,
-    board: Board,
-    builds: Vec<Watched>,
-}
-
-impl OneShot<'_> {
-    /// Submits as many at a time as there are slots, each only once the repository holds what is built so far.
-    async fn build_all(&mut self, packages: &[PathBuf]) -> Result<(), Failure> {
-        let mut waiting: VecDeque<PathBuf> = VecDeque::new();
-        for package in packages {
-            waiting.push_back(self.source_rpm(package).await?);
-        }
-        // What lacked a BuildRequires, with how many successes there were then.
-        let mut lacking: Vec<(PathBuf, usize)> = Vec::new();
-        let mut running: Vec<(usize, PathBuf)> = Vec::new();
-        loop {
-            while running.len() < self.site.config.slots && !self.stop.is_stopping() {
-                let Some(package) = waiting.pop_front() else { break };
-                self.repository_is_current().await?;
-                running.push((self.submit(&package).await?, package));
-            }
-            if running.is_empty() || self.stop.is_stopping() {
-                return Ok(());
-            }
-            tokio::time::sleep(watch::LOOK).await;
-            self.board.look(self.site, &mut self.builds).await?;
-            let (done, rest): (Vec<_>, Vec<_>) =
-                running.into_iter().partition(|(index, _)| self.builds[*index].outcome.is_some());
-            running = rest;
-            for (index, package) in done {
-                if self.lacks_something(index) {
-                    lacking.push((package, self.successes()));
-                }
-            }
-            if waiting.is_empty() {
-                let now = self.successes();
-                let again = lacking.extract_if(.., |(_, then)| *then < now).map(|(package, _)| package);
-                waiting.extend(again);
-            }
-        }
-    }
-
-    /// A spec becomes a source RPM in the target's own build root, where its macros mean what they will mean.
-    async fn source_rpm(&self, package: &Path) -> Result<PathBuf, Failure> {
-        if package.extension().is_none_or(|extension| extension != "spec") {
-            return Ok(package.to_owned());
-        }
-        if !package.is_file() {
-            return Err(Failure::Usage(format!("{}: no such spec", package.display())));
-        }
-        let Engine::Overlay(engine) = self.site.engine() else {
-            return Err(Failure::Usage(format!(
-                "{}: this engine builds source RPMs only",
-                package.display()
-            )));
-        };
-        let request = self.what.request(package.to_owned(), true)?;
-        let arch: Arch = request
-            .arch
-            .parse()
-            .map_err(|error: crate::model::arch::UnknownArch| Failure::Usage(error.to_string()))?;
-        let target: Target =
-            request.target.with_arch(&request.arch).map_err(|error| Failure::Usage(error.to_string()))?;
-        submit::check_target(&self.site.config.layout, &target)?;
-        let busy = self.board.busy(&format!(
-            "making the source RPM of {} (a target's first takes longer: its base chroot is made)",
-            package.file_name().unwrap_or_default().display()
-        ));
-        let sources = package.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let out = self
-            .site
-            .config
-            .layout
-            .builder_cache()
-            .join("srpms")
-            .join(uuid::Uuid::new_v4().simple().to_string());
-        crate::sys::fs::make_dir(&out)?;
-        let packing = Packing {
-            spec: package,
-            sourcedir: sources,
-            target: &target,
-            arch,
-            disttag: &request.disttag,
-            outdir: &out,
-        };
-        let made = engine.make_srpm(&packing, self.stop.stop()).await;
-        busy.finish_and_clear();
-        made.map_err(|failure| {
-            let _ = crate::sys::fs::remove_dir(&out);
-            Failure::Usage(format!(
-                "{}: no source RPM could be made of it:\n  {}",
-                package.display(),
-                failure.lines.join("\n  ")
-            ))
-        })
-    }
-
-    async fn submit(&mut self, package: &Path) -> Result<usize, Failure> {
-        let site = self.site;
-        let request = self.what.request(package.to_owned(), true)?;
-        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await?;
-        // A try that lacked something is forgotten for the new one.
-        let again = self.builds.iter().position(|build| {
-            build.path.pkgname == submitted.path.pkgname
-                && !build.succeeded()
-                && build.path.evr == submitted.path.evr
-        });
-        let watched = Watched::new(&submitted, site.config.scratch_in_repo);
-        if let Some(index) = again {
-            self.builds[index] = watched;
-            self.board.forget(index);
-            return Ok(index);
-        }
-        self.builds.push(watched);
-        Ok(self.builds.len() - 1)
-    }
-
-    /// Waits until no metadata is asked for: then what was built can be build-required.
-    async fn repository_is_current(&self) -> Result<(), Failure> {
-        while !self.stop.is_stopping() {
-            let requests = self.site.queue.list(Some(CREATEREPO)).await?;
-            if requests.iter().all(|request| request.state == crate::queue::State::Buried) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        Ok(())
-    }
-
-    fn lacks_something(&self, index: usize) -> bool {
-        let outcome = self.builds[index].outcome.as_ref();
-        outcome
-            .and_then(|document| document.event.failure.as_ref())
-            .is_some_and(|failure| failure.class == Class::Buildroot)
-    }
-
-    fn successes(&self) -> usize {
-        self.builds.iter().filter(|build| build.succeeded()).count()
     }
 }
 

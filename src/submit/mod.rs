@@ -6,7 +6,9 @@ use serde_json::Map;
 
 use crate::model::arch::UnknownArch;
 use crate::model::name::BadName;
-use crate::model::{Arch, BuildJob, BuildPath, Disttag, Layout, PkgName, SrpmName, Submitter, Target};
+use crate::model::{
+    Arch, BuildJob, BuildPath, Disttag, Layout, PkgName, SrpmName, Submitter, Target, VersionRelease,
+};
 use crate::queue::{NewJob, PRIORITY, PRIORITY_NOW, Queue, QueueError};
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError, Lock};
@@ -64,43 +66,56 @@ pub struct Submitted {
     pub path: BuildPath,
 }
 
-/// Checks the request, keeps the source RPM and queues the job.
-pub async fn submit(
-    layout: &Layout,
-    queue: &Queue,
-    stamps: &Stamps,
-    request: &Request,
-) -> Result<Submitted, SubmitError> {
+/// A request that was found good, with its source RPM kept in `incoming/`.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    request: Request,
+    pub srpm: SrpmName,
+    arch: Arch,
+    target: Target,
+    pub pkgname: PkgName,
+    pub evr: VersionRelease,
+    sha256: String,
+}
+
+/// Checks the request and keeps its source RPM. Nothing is queued yet.
+pub fn accept(layout: &Layout, request: &Request) -> Result<Accepted, SubmitError> {
     let arch: Arch = request.arch.parse()?;
     let target = request.target.with_arch(&request.arch)?;
     check_target(layout, &target)?;
-    let (srpm, whole) = receive(layout, &request.srpm)?;
-    let path = layout.srpm(&srpm);
-    let bad_header = |reason| SubmitError::BadHeader { path: path.clone(), reason };
-    let pkgname: PkgName = whole.header.name.parse().map_err(bad_header)?;
-    let evr = whole.header.version_release().parse().map_err(bad_header)?;
-    let stamp = stamps.next(&target, pkgname.clone(), evr, whole.sha256).await?;
-    let build = BuildPath {
-        target: target.clone(),
-        pkgname,
-        timestamp: stamp.timestamp,
-        evr: stamp.evr.clone(),
-        arch,
-    };
+    let Received { srpm, pkgname, evr, sha256 } = receive(layout, &request.srpm)?;
+    Ok(Accepted { request: request.clone(), srpm, arch, target, pkgname, evr, sha256 })
+}
+
+/// Queues an accepted request: every call makes a build of its own.
+pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Result<Submitted, SubmitError> {
+    let Accepted { request, srpm, arch, target, pkgname, evr, sha256 } = accepted.clone();
+    let stamp = stamps.next(&target, pkgname.clone(), evr.clone(), sha256).await?;
+    let path = BuildPath { target: target.clone(), pkgname, timestamp: stamp.timestamp, evr, arch };
     let job = BuildJob {
         srpm,
         arch,
         target,
-        disttag: request.disttag.clone(),
+        disttag: request.disttag,
         scratch: request.scratch,
-        submitter: request.submitter.clone(),
+        submitter: request.submitter,
         stamp: Some(stamp),
         tried: Vec::new(),
         extra: Map::new(),
     };
     let priority = if request.now { PRIORITY_NOW } else { PRIORITY };
     let ids = queue.put(vec![NewJob::new(arch.as_str(), &job, priority)]).await?;
-    Ok(Submitted { job, job_id: ids.first().copied().unwrap_or_default(), path: build })
+    Ok(Submitted { job, job_id: ids.first().copied().unwrap_or_default(), path })
+}
+
+/// [`accept`] and [`enqueue`].
+pub async fn submit(
+    layout: &Layout,
+    queue: &Queue,
+    stamps: &Stamps,
+    request: &Request,
+) -> Result<Submitted, SubmitError> {
+    enqueue(queue, stamps, &accept(layout, request)?).await
 }
 
 /// A machine that has target files can tell a wrong target before it is queued.
@@ -120,8 +135,16 @@ pub fn check_target(layout: &Layout, target: &Target) -> Result<(), SubmitError>
     Err(SubmitError::NoTarget { path, known })
 }
 
+/// A source RPM in `incoming/`.
+struct Received {
+    srpm: SrpmName,
+    pkgname: PkgName,
+    evr: VersionRelease,
+    sha256: String,
+}
+
 /// Finds the source RPM, reads it from end to end, and puts it into `incoming/` if it is not there.
-fn receive(layout: &Layout, given: &Path) -> Result<(SrpmName, Whole), SubmitError> {
+fn receive(layout: &Layout, given: &Path) -> Result<Received, SubmitError> {
     let incoming = layout.incoming();
     // Where both are meant by a bare name, the file at hand: if it is another than the one kept, that is refused
     // below, and the old one is not built in its stead.
@@ -135,10 +158,13 @@ fn receive(layout: &Layout, given: &Path) -> Result<(SrpmName, Whole), SubmitErr
     if !whole.header.is_source() {
         return Err(SubmitError::Binary { path, arch: whole.header.arch });
     }
+    let bad_header = |reason| SubmitError::BadHeader { path: path.clone(), reason };
+    let pkgname = whole.header.name.parse().map_err(bad_header)?;
+    let evr = whole.header.version_release().parse().map_err(bad_header)?;
     if !in_incoming {
         keep(layout, &path, &name, &whole)?;
     }
-    Ok((name, whole))
+    Ok(Received { srpm: name, pkgname, evr, sha256: whole.sha256 })
 }
 
 fn keep(layout: &Layout, path: &Path, name: &SrpmName, whole: &Whole) -> Result<(), SubmitError> {

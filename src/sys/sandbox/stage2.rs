@@ -94,7 +94,10 @@ fn carry_out(plan: &Plan, report: &mut Report) -> Result<(), Problem> {
         own(&plan.at, path)?;
     }
     for (from, path) in &plan.copies {
-        fs::copy(from, place_for_user(&plan.at, path)?)?;
+        let place = place_for_user(&plan.at, path)?;
+        fs::copy(from, &place)?;
+        // Times go into source RPMs, which are to be the same for the same sources.
+        File::options().write(true).open(&place)?.set_modified(fs::metadata(from)?.modified()?)?;
         own(&plan.at, path)?;
     }
     if plan.view == View::Chroot {

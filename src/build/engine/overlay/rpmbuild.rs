@@ -51,19 +51,23 @@ impl Chroot<'_> {
         }
     }
 
-    /// Packs a spec and its sources into a source RPM.
+    /// Packs a spec and its sources into a source RPM: the same one for the same files, so that asking for a build
+    /// of an unchanged spec again is no new source.
     pub fn pack(&self, spec: &Path, sources: &[PathBuf], to: &Path) -> Plan {
         let place = |folder: &str, from: &Path| {
             Path::new(TOPDIR).join(folder).join(from.file_name().unwrap_or_default())
         };
         let mut copies: Vec<_> = sources.iter().map(|from| (from.clone(), place("SOURCES", from))).collect();
         copies.push((spec.to_owned(), place("SPECS", spec)));
+        let mut step = self.rpmbuild("buildsrpm", &["-bs", "--nodeps"], Failing::Ends);
+        step.argv.extend(["--define", "use_source_date_epoch_as_buildtime 1"].map(str::to_owned));
+        step.env.push(("SOURCE_DATE_EPOCH".to_owned(), newest(&copies).to_string()));
         Plan {
             copies,
             files: vec![(PathBuf::from(BUILD_HOME).join(".rpmmacros"), self.macros())],
             collect: vec![srpms()],
             collect_to: Some(to.to_owned()),
-            ..self.plan(vec![self.rpmbuild("buildsrpm", &["-bs", "--nodeps"], Failing::Ends)])
+            ..self.plan(vec![step])
         }
     }
 
@@ -135,6 +139,15 @@ impl Chroot<'_> {
             bits32: bits32(self.arch),
         }
     }
+}
+
+/// When the last of the files was changed, in seconds of Unix time.
+fn newest(copies: &[(PathBuf, PathBuf)]) -> u64 {
+    let changed = |from: &Path| {
+        let time = std::fs::metadata(from).and_then(|data| data.modified()).ok()?;
+        Some(time.duration_since(std::time::UNIX_EPOCH).ok()?.as_secs())
+    };
+    copies.iter().filter_map(|(from, _)| changed(from)).max().unwrap_or_default()
 }
 
 fn rpms() -> PathBuf {
