@@ -1,5 +1,9 @@
 //! What a process can be: role names, and the async functions behind them.
 
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+
 use crate::build::Worker;
 use crate::build::engine::Engine;
 use crate::build::engine::null::Null;
@@ -7,7 +11,7 @@ use crate::build::engine::overlay::Overlay;
 use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
-use crate::queue::{Queue, QueueError};
+use crate::queue::{CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
 use crate::repo::Repogen;
 use crate::shutdown::Shutdown;
 use crate::sign::Signer;
@@ -98,14 +102,11 @@ impl Site {
         tracing::debug!("{} has ended", role.as_str());
     }
 
-    /// Runs several, each in a task of its own.
+    /// Runs several until told to stop. What the last builds set off is still done.
     pub async fn run_all(&self, roles: &[Role], shutdown: &Shutdown) {
-        let mut tasks = tokio::task::JoinSet::new();
-        for role in roles.iter().copied() {
-            let (site, shutdown) = (self.clone(), shutdown.clone());
-            tasks.spawn(async move { site.run(role, &shutdown).await });
-        }
-        tasks.join_all().await;
+        let crew = Crew::start(self, roles, shutdown.clone());
+        shutdown.stop().cancelled().await;
+        crew.end().await;
     }
 
     fn worker(&self) -> Worker {
@@ -134,5 +135,76 @@ impl Site {
 
     fn signer(&self) -> Signer {
         Signer { layout: self.config.layout.clone() }
+    }
+}
+
+/// Roles at work in this process. The worker is told to stop by the `Shutdown` it was started with; the others
+/// stop last, so that what the last builds set off is done.
+#[derive(Debug)]
+pub struct Crew {
+    site: Site,
+    worker: Option<JoinHandle<()>>,
+    others: Vec<(Role, JoinHandle<()>)>,
+    /// The worker's.
+    shutdown: Shutdown,
+    stop_others: Shutdown,
+}
+
+/// How long a stopping crew goes on for what the last builds set off. The rest is done at the next start.
+const FOLLOW_UPS: Duration = Duration::from_secs(60);
+const FOLLOW_UPS_IN_HASTE: Duration = Duration::from_secs(3);
+
+impl Crew {
+    pub fn start(site: &Site, roles: &[Role], shutdown: Shutdown) -> Crew {
+        let stop_others = Shutdown::default();
+        let spawn = |role: Role, shutdown: &Shutdown| {
+            let (site, shutdown) = (site.clone(), shutdown.clone());
+            tokio::spawn(async move { site.run(role, &shutdown).await })
+        };
+        let others = roles.iter().filter(|role| **role != Role::Worker);
+        Crew {
+            worker: roles.contains(&Role::Worker).then(|| spawn(Role::Worker, &shutdown)),
+            others: others.map(|role| (*role, spawn(*role, &stop_others))).collect(),
+            site: site.clone(),
+            shutdown,
+            stop_others,
+        }
+    }
+
+    /// Stops the worker, and returns when it holds nothing any more.
+    pub async fn end_worker(&mut self) {
+        self.shutdown.request();
+        if let Some(worker) = self.worker.take() {
+            let _ = worker.await;
+        }
+    }
+
+    /// Stops the worker if it runs, lets the others work off their tubes, and stops them.
+    pub async fn end(mut self) {
+        self.end_worker().await;
+        let begun = Instant::now();
+        let limit = || if self.shutdown.kill().is_cancelled() { FOLLOW_UPS_IN_HASTE } else { FOLLOW_UPS };
+        while begun.elapsed() < limit() && self.is_busy().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        self.stop_others.request();
+        for (_, other) in self.others {
+            let _ = other.await;
+        }
+    }
+
+    async fn is_busy(&self) -> bool {
+        let tube = |role: &Role| match role {
+            Role::Worker => None,
+            Role::Repogen => Some(CREATEREPO),
+            Role::Notifier => Some(NOTIFY),
+            Role::Signer => Some(TOSIGN),
+        };
+        let tubes: Vec<&str> = self.others.iter().filter_map(|(role, _)| tube(role)).collect();
+        let Ok(stats) = self.site.queue.stats().await else { return false };
+        let waits =
+            |stats: &TubeStats| tubes.contains(&stats.tube.as_str()) && stats.ready + stats.reserved > 0;
+        let undelivered = tubes.contains(&NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
+        undelivered || stats.iter().any(waits)
     }
 }

@@ -295,6 +295,13 @@ impl Worker {
     }
 }
 
+/// What is told of a job that was taken back before it had a result.
+pub fn taken_back(job: &BuildJob, node: &str) -> Option<NewJob> {
+    let failure = Failure::new(Class::Killed, "build", "it was stopped by who had asked for it");
+    let event = report::event(job, job.stamp.as_ref()?, node, Status::Failed, Some(failure));
+    Some(report::notify(&event))
+}
+
 /// Why a build has no outcome.
 enum Interrupted {
     /// We were told to stop at once: another takes it up.

@@ -4,17 +4,15 @@ mod one_shot;
 mod pack;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use super::submit::What;
 use super::watch::{self, Watched};
 use super::{Done, Failure, exit};
-use crate::build::engine::Engine;
+use crate::build::{self, engine::Engine};
 use crate::config::Config;
-use crate::queue::{CREATEREPO, NOTIFY, TOSIGN};
-use crate::role::{Role, Site};
+use crate::role::{Crew, Role, Site};
 use crate::shutdown::Shutdown;
 use one_shot::OneShot;
 
@@ -46,7 +44,14 @@ impl Build {
         let site = Site::open(config)?;
         let stop = Shutdown::default();
         stop.on_signals()?;
-        let roles = Roles::start(&site, &stop);
+        let worker_stop = Shutdown::default();
+        let mut crew = Crew::start(&site, &Role::ALL, worker_stop.clone());
+        // Ctrl-C means: end it now. Nobody would wait for a build he no longer wants.
+        let (asked, worker) = (stop.clone(), worker_stop.clone());
+        tokio::spawn(async move {
+            asked.stop().cancelled().await;
+            worker.force();
+        });
         let mut run = OneShot::new(&site, &stop, as_json);
         let all = match pack::accept_all(&site, &self.what, &self.packages, &run.board, &stop).await {
             Ok(accepted) => run.build_all(accepted).await,
@@ -54,15 +59,15 @@ impl Build {
         };
         let builds = run.builds;
         if stop.is_stopping() {
-            let left = withdraw(&site, &builds).await?;
-            roles.stop().await;
-            eprintln!(
-                "stopped: {left} of {} builds were ended; none of them is left in the queue",
-                builds.len()
-            );
+            crew.end_worker().await;
+            withdraw(&site, &builds).await?;
+            crew.end().await;
+            let done = builds.iter().filter(|build| build.outcome.is_some()).count();
+            let named = self.packages.len();
+            eprintln!("stopped: {done} of {named} packages were done; nothing is left running or queued");
             return Ok(exit::STOPPED);
         }
-        roles.drain(&site).await?;
+        crew.end().await;
         all?;
         watch::report(&site, &builds, as_json);
         if !builds.iter().all(Watched::succeeded) {
@@ -76,71 +81,15 @@ impl Build {
     }
 }
 
-/// The roles of a one-shot build, in this process.
-struct Roles {
-    worker: tokio::task::JoinHandle<()>,
-    rest: tokio::task::JoinHandle<()>,
-    stop_worker: Shutdown,
-    stop_rest: Shutdown,
-}
-
-impl Roles {
-    fn start(site: &Site, stop: &Shutdown) -> Roles {
-        let (stop_worker, stop_rest) = (Shutdown::default(), Shutdown::default());
-        let spawn = |roles: &'static [Role], shutdown: &Shutdown| {
-            let (site, shutdown) = (site.clone(), shutdown.clone());
-            tokio::spawn(async move { site.run_all(roles, &shutdown).await })
-        };
-        let worker = spawn(&[Role::Worker], &stop_worker);
-        let rest = spawn(&[Role::Repogen, Role::Notifier, Role::Signer], &stop_rest);
-        // Ctrl-C means: end it now. Nobody would wait for a build he no longer wants.
-        let (asked, worker_end) = (stop.clone(), stop_worker.clone());
-        tokio::spawn(async move {
-            asked.stop().cancelled().await;
-            worker_end.force();
-        });
-        Roles { worker, rest, stop_worker, stop_rest }
-    }
-
-    async fn stop(self) {
-        self.stop_worker.force();
-        self.stop_rest.request();
-        let _ = tokio::join!(self.worker, self.rest);
-    }
-
-    /// Lets what the builds set off come to its end: metadata, history, signing.
-    async fn drain(self, site: &Site) -> Result<(), Failure> {
-        const LONGEST: Duration = Duration::from_secs(60);
-        self.stop_worker.request();
-        let until = Instant::now() + LONGEST;
-        while Instant::now() < until {
-            let stats = site.queue.stats().await?;
-            let waiting = |tube: &&crate::queue::TubeStats| {
-                [CREATEREPO, NOTIFY, TOSIGN].contains(&tube.tube.as_str()) && tube.ready + tube.reserved > 0
-            };
-            if stats.iter().find(waiting).is_none() && site.outbox.waiting().await?.is_empty() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        self.stop().await;
-        Ok(())
-    }
-}
-
-/// Takes what is unfinished out of the queue again; says how many builds that are.
-async fn withdraw(site: &Site, builds: &[Watched]) -> Result<usize, Failure> {
-    let unfinished: Vec<&Watched> = builds.iter().filter(|build| build.outcome.is_none()).collect();
-    for build in &unfinished {
-        // A running one is handed back by the worker first.
-        for _ in 0..200 {
-            if site.queue.withdraw(build.job_id).await? {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+/// Takes what is unfinished out of the queue again, and tells that it was.
+async fn withdraw(site: &Site, builds: &[Watched]) -> Result<(), Failure> {
+    for build in builds.iter().filter(|build| build.outcome.is_none()) {
+        // One that is held is another process's by now: it will come to its end there.
+        if site.queue.withdraw(build.job_id).await? {
+            site.queue.put(build::taken_back(&build.job, &site.config.node).into_iter().collect()).await?;
         }
     }
-    Ok(unfinished.len())
+    Ok(())
 }
 
 /// Tries the installation of everything that was built, without doing it.

@@ -57,7 +57,7 @@ impl Query {
 }
 
 fn print(found: &[Document]) {
-    let mut table = ui::table(&["status", "package", "arch", "target", "submitted (UTC)", "why"]);
+    let mut table = ui::table(&["status", "package", "target", "submitted (UTC)", "why"]);
     for document in found {
         let event = &document.event;
         let why = match (&event.failure, &document.comment) {
@@ -68,8 +68,7 @@ fn print(found: &[Document]) {
         };
         table.add_row([
             ui::status(event.status),
-            format!("{}-{}", event.pkgname, event.evr).into(),
-            event.arch.into(),
+            format!("{}-{}.{}", event.pkgname, event.evr, event.arch).into(),
             (&event.target).into(),
             ui::time(event.timestamp).into(),
             why.into(),

@@ -57,11 +57,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// `20261123204406` as `2026-11-23 20:44:06`, UTC.
+/// `20261123204406` as `2026-11-23 20:44`, UTC.
 pub fn time(timestamp: crate::model::Timestamp) -> String {
     let text = timestamp.to_string();
     let part = |range: std::ops::Range<usize>| &text[range];
-    format!("{}-{}-{} {}:{}:{}", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12), part(12..14))
+    format!("{}-{}-{} {}:{}", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12))
 }
 
 /// What failed and why: class, phase, the telling lines, and where the log is.

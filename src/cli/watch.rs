@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Failure, ui};
 use crate::history::{Document, Find};
 use crate::model::record::{BuildRecord, FILE};
-use crate::model::{BuildId, BuildPath, Layout, Status};
+use crate::model::{BuildId, BuildJob, BuildPath, Layout, Status};
 use crate::role::Site;
 use crate::submit::Submitted;
 
@@ -23,6 +23,7 @@ pub struct Watched {
     pub path: BuildPath,
     pub build_id: BuildId,
     pub job_id: u64,
+    pub job: BuildJob,
     /// Its place is below `scratch/`.
     apart: bool,
     since: Instant,
@@ -36,6 +37,7 @@ impl Watched {
             path: submitted.path.clone(),
             build_id: stamp.build_id.clone(),
             job_id: submitted.job_id,
+            job: submitted.job.clone(),
             apart: submitted.job.scratch && !scratch_in_repo,
             since: Instant::now(),
             outcome: None,

@@ -129,6 +129,15 @@ impl Outbox {
             .map(|_| ())
     }
 
+    /// Whether a delivery is due now, not only later since it failed.
+    pub async fn due_now(&self) -> Result<bool, DatabaseError> {
+        self.database
+            .read(|sql| {
+                sql.prepare_cached("SELECT 1 FROM outbox WHERE due <= ?1 LIMIT 1")?.exists(params![now()])
+            })
+            .await
+    }
+
     /// How many deliveries wait, and why the last failed one did.
     pub async fn waiting(&self) -> Result<Vec<(String, u64, Option<String>)>, DatabaseError> {
         self.database
