@@ -105,7 +105,7 @@ async fn check_installable(
     let mut packages = Vec::new();
     for build in builds {
         let record = build.record(layout).ok_or_else(|| format!("{} has no build.json", build.path))?;
-        let binary = record.results.into_iter().filter(|result| !result.file.ends_with(".src.rpm"));
+        let binary = record.results.into_iter().filter(|result| !result.nevra.ends_with("src"));
         packages.extend(binary.map(|result| {
             // What is in no repository can only be installed as a file.
             if what.scratch {

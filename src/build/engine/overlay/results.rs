@@ -19,7 +19,9 @@ pub fn make_logs(resultdir: &Path) -> Result<(), FileError> {
 /// Moves the RPMs of `from` to the result folder, and returns where they are now.
 pub fn keep(from: &Path, resultdir: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut kept = Vec::new();
-    for path in files_ending(from, ".rpm") {
+    // What %generate_buildrequires asked for is no result: mock does not keep it either.
+    let asked = |path: &PathBuf| path.to_string_lossy().ends_with(".buildreqs.nosrc.rpm");
+    for path in files_ending(from, ".rpm").into_iter().filter(|path| !asked(path)) {
         let to = resultdir.join(path.file_name().unwrap_or_default());
         // The result folder may be on another file system than the cache.
         let moved = std::fs::rename(&path, &to).or_else(|_| std::fs::copy(&path, &to).map(drop));
