@@ -130,3 +130,14 @@ async fn a_machine_that_can_build_is_found_fit() {
         "{findings:#?}"
     );
 }
+
+#[tokio::test]
+async fn the_root_folder_may_be_named_relatively() {
+    let shared = Site::shared();
+    let here = std::env::current_dir().unwrap();
+    let up: std::path::PathBuf = here.components().skip(1).map(|_| "..").collect();
+    let site = Site::at(up.join(shared.root.strip_prefix("/").unwrap()), harness::mini_distro());
+    assert!(site.root.is_relative());
+    let srpm = site.srpm("relative", &script("BuildRequires: m4", "%build\nm4 --version\n"), &[]);
+    site.build(&srpm).await.succeeded();
+}

@@ -248,7 +248,9 @@ async fn macros(rpmdb: Option<&str>) -> String {
     };
     let dbpath = dbpath.map(|path| format!("%_dbpath {path}\n")).unwrap_or_default();
     // dnf checks signatures, where the repository asks for that; what we have built ourselves has none yet.
-    format!("{dbpath}%_pkgverify_level digest\n%__transaction_systemd_inhibit %{{nil}}\n")
+    // What the sandbox mounts there is not for a package to own, nor can an ordinary user's have it owned.
+    let mounted = "%_netsharedpath /dev:/proc:/sys\n";
+    format!("{dbpath}{mounted}%_pkgverify_level digest\n%__transaction_systemd_inhibit %{{nil}}\n")
 }
 
 async fn usual_dbpath() -> bool {

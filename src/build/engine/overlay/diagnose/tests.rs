@@ -1,3 +1,5 @@
+//! Realistic logs, and what is told from them.
+
 use super::*;
 
 fn failed(part: &str, said: &str) -> Failure {
