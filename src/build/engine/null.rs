@@ -22,9 +22,13 @@ pub struct Null {
 }
 
 impl Null {
+    pub fn taking(takes: Duration) -> Null {
+        Null { takes }
+    }
+
     pub fn from_environment() -> Null {
         let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok());
-        Null { takes: seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default() }
+        Null::taking(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default())
     }
 
     pub async fn build(&self, request: Request<'_>, cancel: &CancellationToken) -> Outcome {
