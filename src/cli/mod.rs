@@ -172,6 +172,9 @@ type Done = Result<u8, Failure>;
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     log_to_stderr(&arguments);
+    if !matches!(arguments.command, Command::Run(_) | Command::Build(_)) {
+        end_quietly_with_the_pipe();
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -192,6 +195,13 @@ pub fn main() -> ExitCode {
             failure.code().into()
         }
     }
+}
+
+/// `reimzul query | head -1` ends as other programs do, and not with a panic. What builds must live on.
+fn end_quietly_with_the_pipe() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: the default action runs no code of ours. It fails for no signal that exists.
+    let _ = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
 }
 
 async fn dispatch(arguments: Arguments) -> Done {

@@ -51,7 +51,7 @@ impl Engine {
     pub async fn build(&self, request: Request<'_>, cancel: &CancellationToken) -> Outcome {
         match self {
             Engine::Overlay(overlay) => overlay.build(request, cancel).await,
-            Engine::Null(null) => null.build(request),
+            Engine::Null(null) => null.build(request, cancel).await,
         }
     }
 

@@ -1,0 +1,417 @@
+//! What the tests stand on: a root of their own, real source RPMs, and the real binary.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use reimzul::config::Config;
+use reimzul::history::{Document, Find};
+use reimzul::model::{BuildRecord, Target};
+use reimzul::queue::State;
+use reimzul::role::Site;
+use reimzul::submit::{self, Submitted};
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_reimzul");
+/// How long anything may take that is waited for. Nothing takes a tenth of it on an idle machine.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// A root folder in a temporary place, with the null engine, which builds nothing.
+pub struct Root {
+    folder: tempfile::TempDir,
+}
+
+impl Root {
+    pub fn new() -> Root {
+        Root::with("")
+    }
+
+    /// With more lines for `[worker]` in its configuration.
+    pub fn with(worker: &str) -> Root {
+        let folder = tempfile::Builder::new().prefix("reimzul-test-").tempdir().unwrap();
+        let root = Root { folder };
+        root.write("reimzul.ini", &format!("[worker]\nengine = null\nretry_delay = 0\n{worker}\n"));
+        root
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn join(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.path().join(path)
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    pub fn read(&self, path: impl AsRef<Path>) -> String {
+        let path = self.join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// The files below a folder, relative to the root, sorted; none where it is not there.
+    pub fn files(&self, below: &str) -> Vec<String> {
+        fn gather(folder: &Path, into: &mut Vec<PathBuf>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    gather(&entry.path(), into);
+                } else {
+                    into.push(entry.path());
+                }
+            }
+        }
+        let mut found = Vec::new();
+        gather(&self.join(below), &mut found);
+        let short = |path: &PathBuf| path.strip_prefix(self.path()).unwrap().display().to_string();
+        let mut found: Vec<String> = found.iter().map(short).collect();
+        found.sort();
+        found
+    }
+
+    /// The engines of this root, opened in this process.
+    pub fn site(&self) -> Site {
+        Site::open(Config::load(None, Some(self.path())).unwrap()).unwrap()
+    }
+
+    /// The binary with `--root`, its environment free of what could colour or redirect it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BINARY);
+        command.arg("--root").arg(self.path()).args(arguments);
+        clean(&mut command);
+        command
+    }
+
+    /// Runs a command of the binary to its end.
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        Ran::of(&mut self.command(arguments))
+    }
+
+    /// Starts roles in a process of their own, killed with the value.
+    pub fn start(&self, arguments: &[&str]) -> Process {
+        self.start_with(arguments, &[])
+    }
+
+    pub fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
+        let mut command = self.command(&[&["run"], arguments].concat());
+        command.envs(environment.iter().copied());
+        Process::start(command)
+    }
+
+    pub fn start_all(&self) -> Process {
+        self.start(&["all"])
+    }
+}
+
+fn clean(command: &mut Command) {
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("REIMZUL_")) {
+        command.env_remove(name);
+    }
+    command.env("NO_COLOR", "1").env_remove("CLICOLOR_FORCE").env_remove("COLUMNS").stdin(Stdio::null());
+}
+
+/// The binary without a root of its own.
+pub fn reimzul(arguments: &[&str]) -> Ran {
+    let mut command = Command::new(BINARY);
+    command.args(arguments);
+    clean(&mut command);
+    Ran::of(&mut command)
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ran {
+    pub fn of(command: &mut Command) -> Ran {
+        let output = command.output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// It must have gone well.
+    pub fn ok(self) -> Ran {
+        assert_eq!(self.code, 0, "out: {}\nerr: {}", self.out, self.err);
+        self
+    }
+
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+}
+
+/// A running process of ours; killed when dropped.
+pub struct Process {
+    child: Child,
+    lines: Receiver<String>,
+    said: String,
+}
+
+impl Process {
+    fn start(mut command: Command) -> Process {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (to, lines) = channel();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                if to.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        Process { child, lines, said: String::new() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits until it has logged a line with `part` in it.
+    pub fn until_it_says(&mut self, part: &str) {
+        let until = Instant::now() + SOON;
+        while !self.said.contains(part) {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => {
+                    self.said.push_str(&line);
+                    self.said.push('\n');
+                }
+                Err(error) => panic!("it never said '{part}' ({error}), but:\n{}", self.said),
+            }
+        }
+    }
+
+    pub fn signal(&self, signal: nix::sys::signal::Signal) {
+        let id = nix::unistd::Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        nix::sys::signal::kill(id, signal).unwrap();
+    }
+
+    pub fn terminate(&self) {
+        self.signal(nix::sys::signal::Signal::SIGTERM);
+    }
+
+    /// SIGKILL, and gone.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Waits for its end; the exit code, and all that it logged.
+    pub fn ended(mut self) -> (Option<i32>, String) {
+        let until = Instant::now() + SOON;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < until, "it does not end; it said:\n{}", self.said);
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let rest: Vec<String> = self.lines.iter().collect();
+        (status.code(), std::mem::take(&mut self.said) + &rest.join("\n"))
+    }
+
+    /// SIGTERM, and a good end.
+    pub fn stop(self) {
+        self.terminate();
+        let (code, said) = self.ended();
+        assert_eq!(code, Some(0), "{said}");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until `look` finds something.
+pub async fn eventually<T, F: AsyncFnMut() -> Option<T>>(what: &str, mut look: F) -> T {
+    let until = Instant::now() + SOON;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// What a test asks of a site.
+pub trait Ask {
+    async fn submit(&self, srpm: &Path) -> Submitted;
+    async fn submit_scratch(&self, srpm: &Path) -> Submitted;
+    /// The result of a build, once the history has it.
+    async fn result(&self, build: &Submitted) -> Document;
+    /// Waits until nothing is queued but buried jobs, and every sink has been told.
+    async fn quiet(&self);
+}
+
+impl Ask for Site {
+    async fn submit(&self, srpm: &Path) -> Submitted {
+        submitted(self, srpm, false).await
+    }
+
+    async fn submit_scratch(&self, srpm: &Path) -> Submitted {
+        submitted(self, srpm, true).await
+    }
+
+    async fn result(&self, build: &Submitted) -> Document {
+        let id = build.job.stamp.as_ref().unwrap().build_id.clone();
+        eventually("the result of a build", async || {
+            let find = Find { build_id: Some(id.clone()), all: true, ..Find::default() };
+            let found = self.history.find(find).await.unwrap();
+            found.into_iter().find(|document| document.event.status.is_result())
+        })
+        .await
+    }
+
+    async fn quiet(&self) {
+        eventually("an idle queue", async || {
+            let jobs = self.queue.list(None).await.unwrap();
+            let busy = jobs.iter().any(|job| job.state != State::Buried);
+            (!busy && self.outbox.waiting().await.unwrap().is_empty()).then_some(())
+        })
+        .await;
+    }
+}
+
+async fn submitted(site: &Site, srpm: &Path, scratch: bool) -> Submitted {
+    let request = submit::Request {
+        srpm: srpm.to_owned(),
+        arch: arch().to_owned(),
+        target: "mini".parse().unwrap(),
+        disttag: ".el9".parse().unwrap(),
+        scratch,
+        now: false,
+        submitter: "tester".parse().unwrap(),
+    };
+    submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await.unwrap()
+}
+
+/// This machine's arch: what its workers build.
+pub fn arch() -> &'static str {
+    reimzul::model::Arch::of_this_machine().expect("this machine's arch has a tube").as_str()
+}
+
+/// The target that tests build for.
+pub fn target() -> Target {
+    format!("mini.{}", arch()).parse().unwrap()
+}
+
+/// The `build.json` in a folder.
+pub fn record(folder: &Path) -> BuildRecord {
+    let text = std::fs::read(folder.join("build.json"))
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    serde_json::from_slice(&text).unwrap()
+}
+
+/// A real source RPM `<name>-1.0-<release>.src.rpm`, made by rpmbuild once and kept below `target/`.
+pub fn srpm(name: &str, release: u32) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("srpms-1");
+    let path = kept.join(format!("{name}-1.0-{release}.src.rpm"));
+    if path.exists() {
+        return path;
+    }
+    std::fs::create_dir_all(&kept).unwrap();
+    let work = tempfile::tempdir_in(&kept).unwrap();
+    let spec = work.path().join(format!("{name}.spec"));
+    std::fs::write(&spec, spec_text(name, release)).unwrap();
+    rpmbuild(&["-bs"], work.path(), &spec);
+    // By a rename, since tests that run beside this one look for it too.
+    std::fs::rename(work.path().join(path.file_name().unwrap()), &path).unwrap();
+    path
+}
+
+/// A real binary RPM of the same package.
+pub fn binary_rpm(name: &str) -> PathBuf {
+    let kept = Path::new(env!("CARGO_TARGET_TMPDIR")).join("srpms-1");
+    let path = kept.join(format!("{name}-1.0-1.noarch.rpm"));
+    if path.exists() {
+        return path;
+    }
+    std::fs::create_dir_all(&kept).unwrap();
+    let work = tempfile::tempdir_in(&kept).unwrap();
+    let spec = work.path().join(format!("{name}.spec"));
+    std::fs::write(&spec, spec_text(name, 1)).unwrap();
+    rpmbuild(&["-bb"], work.path(), &spec);
+    std::fs::rename(work.path().join("noarch").join(path.file_name().unwrap()), &path).unwrap();
+    path
+}
+
+fn spec_text(name: &str, release: u32) -> String {
+    format!(
+        "Name: {name}\nVersion: 1.0\nRelease: {release}\nSummary: A test\nLicense: MIT\nBuildArch: noarch\n\
+         %description\nA package that is there to be built.\n%files\n"
+    )
+}
+
+fn rpmbuild(how: &[&str], work: &Path, spec: &Path) {
+    let folder = |name: &str| format!("{name} {}", work.display());
+    let mut command = Command::new("rpmbuild");
+    command.args(how).args(["--quiet", "--nodeps"]);
+    for name in ["_topdir", "_sourcedir", "_srcrpmdir", "_rpmdir", "_builddir"] {
+        command.arg("--define").arg(folder(name));
+    }
+    let output = need(command.arg(spec).output(), "rpmbuild", "rpm");
+    assert!(output.status.success(), "rpmbuild: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A program that is not there fails the test with the name of its package.
+fn need<T>(ran: std::io::Result<T>, program: &str, package: &str) -> T {
+    ran.unwrap_or_else(|error| panic!("cannot run {program} ({error}): install the package {package}"))
+}
+
+/// Fails where createrepo_c is missing: without it no metadata is made, and a test would wait in vain.
+pub fn need_createrepo() {
+    need(Command::new("createrepo_c").arg("--version").output(), "createrepo_c", "createrepo-c");
+}
+
+/// The file names of the RPMs that a repository's metadata lists, sorted. Fails where a file that repomd.xml
+/// names is not there.
+pub fn listed(repository: &Path) -> Vec<String> {
+    let repomd = std::fs::read_to_string(repository.join("repodata/repomd.xml")).unwrap();
+    let primary = values(&repomd, "href=\"").into_iter().find(|path| path.contains("-primary.xml")).unwrap();
+    let text = unpacked(&repository.join(primary));
+    let mut files: Vec<String> = values(&text, "<location href=\"")
+        .into_iter()
+        .map(|path| path.rsplit('/').next().unwrap().to_owned())
+        .collect();
+    files.sort();
+    files
+}
+
+/// The values of an attribute, wherever it stands.
+pub fn values(xml: &str, before: &str) -> Vec<String> {
+    xml.split(before).skip(1).map(|rest| rest.split('"').next().unwrap().to_owned()).collect()
+}
+
+fn unpacked(path: &Path) -> String {
+    let program = match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => "gzip",
+        Some("zst") => "zstd",
+        Some("xz") => "xz",
+        other => panic!("{}: how is {other:?} unpacked?", path.display()),
+    };
+    let file = std::fs::File::open(path).unwrap();
+    let mut command = Command::new(program);
+    let mut child = need(command.arg("-dc").stdin(file).stdout(Stdio::piped()).spawn(), program, program);
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success(), "{program} cannot unpack {}", path.display());
+    text
+}
