@@ -9,7 +9,6 @@ mod harness;
 #[path = "overlay/leftovers.rs"]
 mod leftovers;
 #[path = "overlay/measure.rs"]
-mod measure;
 #[path = "overlay/room.rs"]
 mod room;
 #[path = "overlay/rootless.rs"]
