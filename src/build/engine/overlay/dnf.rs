@@ -166,7 +166,7 @@ impl Dnf {
         }
         for repository in self.target.repositories() {
             if repository.folder.is_some() {
-                // A look at a folder costs nothing, and what was built a second ago counts.
+                // A look at a folder costs nothing, and what was built just now counts.
                 argv.push(format!("--setopt={}.metadata_expire=0", repository.id));
             }
         }
@@ -186,6 +186,11 @@ impl Dnf {
         // Left by a dnf that was killed; its process number may be another's by now.
         for stale in super::place::files_ending(&folder.join("cache"), ".pid") {
             let _ = std::fs::remove_file(stale);
+        }
+        for repository in self.target.repositories() {
+            if let Some(origin) = &repository.folder {
+                forget_outdated(&folder.join("cache"), &repository.id, origin)?;
+            }
         }
         write(&folder.join("dnf.conf"), &self.conf(folder))?;
         write(&folder.join("plugins/reimzul.py"), PLUGIN)?;
@@ -215,6 +220,22 @@ fn foreign(arch: Arch) -> bool {
 /// Whether the chroot is a 32-bit one on a 64-bit machine.
 pub fn bits32(arch: Arch) -> bool {
     foreign(arch) && matches!(arch, Arch::I386 | Arch::Ppc | Arch::Armv7l)
+}
+
+/// Removes dnf's copy of a local repository's metadata that is not the repository's any more. To dnf even a copy that
+/// expires at once is good to the end of the second that it was made in, and in that second much can be built.
+fn forget_outdated(cache: &Path, id: &str, origin: &Path) -> Result<(), FileError> {
+    const REPOMD: &str = "repodata/repomd.xml";
+    let current = std::fs::read(origin.join(REPOMD)).ok();
+    for copy in super::place::files_starting(cache, &format!("{id}-")) {
+        // `<id>-<16 digits>`: that of `a` is not that of `a-b`.
+        let name = copy.file_name().unwrap_or_default().to_string_lossy();
+        let of_this = name.rsplit_once('-').is_some_and(|(found, hash)| found == id && hash.len() == 16);
+        if of_this && std::fs::read(copy.join(REPOMD)).ok() != current {
+            crate::sys::fs::remove_dir(&copy)?;
+        }
+    }
+    Ok(())
 }
 
 fn dnf_status(report: &Report) -> i32 {
@@ -298,4 +319,31 @@ fn text(path: &Path) -> String {
 pub fn disk(error: &FileError) -> Failure {
     let class = if error.is_full() { Class::Disk } else { Class::Config };
     Failure::new(class, "base", error.to_string()).retried(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_outdated_copies_of_the_repository_itself_are_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let holding = |name: &str, content: &str| {
+            let folder = dir.path().join(name);
+            std::fs::create_dir_all(folder.join("repodata")).unwrap();
+            std::fs::write(folder.join("repodata/repomd.xml"), content).unwrap();
+            folder
+        };
+        let origin = holding("origin", "new");
+        let cases = [
+            ("a-0123456789abcdef", "old", false),
+            ("a-fedcba9876543210", "new", true),
+            ("a-b-0123456789abcdef", "old", true),
+        ];
+        let copies = cases.map(|(name, content, _)| holding(&format!("cache/{name}"), content));
+        forget_outdated(&dir.path().join("cache"), "a", &origin).unwrap();
+        for (copy, (name, _, stays)) in copies.iter().zip(cases) {
+            assert_eq!(copy.exists(), stays, "{name}");
+        }
+    }
 }
