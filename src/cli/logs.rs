@@ -74,7 +74,7 @@ impl Logs {
         }
         let Ok(mut file) = std::fs::File::open(folder.join(&name)) else { return Ok(()) };
         file.seek(SeekFrom::Start(shown.offset))?;
-        let mut buffer = [0; 1 << 16];
+        let mut buffer = vec![0; 1 << 16];
         let mut out = std::io::stdout().lock();
         loop {
             let read = file.read(&mut buffer)?;
@@ -118,25 +118,25 @@ fn print(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// The logs that a build has.
-fn names(named: &Named, layout: &Layout) -> Vec<String> {
-    let folder = named.folder(layout);
+fn names(build: &Named, layout: &Layout) -> Vec<String> {
+    let folder = build.folder(layout);
     let entries = folder.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
-    let mut names: Vec<String> = entries
+    let mut logs: Vec<String> = entries
         .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
-    names.sort();
-    names
+    logs.sort();
+    logs
 }
 
 fn print_json(site: &Site, named: &Named) -> u8 {
     let folder = named.folder(&site.config.layout);
-    let size = |name: &str| {
+    let bytes = |name: &str| {
         folder.as_ref().and_then(|folder| folder.join(name).metadata().ok()).map_or(0, |data| data.len())
     };
     let logs: Vec<_> = names(named, &site.config.layout)
         .into_iter()
-        .map(|name| json!({"name": name, "size": size(&name)}))
+        .map(|name| json!({"name": name, "size": bytes(&name)}))
         .collect();
     let failure = named.document.as_ref().and_then(|document| document.event.failure.clone());
     let status = named.document.as_ref().map(|document| document.event.status);

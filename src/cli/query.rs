@@ -46,7 +46,9 @@ impl Query {
         if as_json {
             ui::print_json(&found);
         } else if self.classic {
-            found.iter().for_each(|document| println!("{}", classic(document)));
+            for document in &found {
+                println!("{}", classic(document));
+            }
         } else if found.is_empty() {
             println!("no such builds");
         } else {

@@ -47,7 +47,7 @@ pub fn status(status: Status) -> Cell {
 
 /// `4.2 s`, `3 min 12 s`, `2 h 5 min`.
 pub fn seconds(seconds: f64) -> String {
-    let whole = seconds as u64;
+    let whole = std::time::Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
     match whole {
         0..60 => format!("{seconds:.1} s"),
         60..3600 => format!("{} min {} s", whole / 60, whole % 60),

@@ -238,8 +238,12 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
         let Some(record) = build.record(layout) else { continue };
         let took = ui::seconds(record.durations.values().sum());
         for (index, result) in record.results.iter().enumerate() {
-            let size = indicatif::HumanBytes(result.size).to_string();
-            table.add_row([result.file.clone(), size, if index == 0 { took.clone() } else { String::new() }]);
+            let bytes = indicatif::HumanBytes(result.size).to_string();
+            table.add_row([
+                result.file.clone(),
+                bytes,
+                if index == 0 { took.clone() } else { String::new() },
+            ]);
         }
     }
     if !table.is_empty() {

@@ -1,5 +1,6 @@
 //! Running createrepo_c (createrepo_c(8)) into a working copy of a target's metadata.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use tokio_util::sync::CancellationToken;
@@ -57,7 +58,11 @@ pub async fn run(target: &Target, tree: &Path, cache: &Path, packages: &[PathBuf
     // A run that was killed leaves this behind, and createrepo_c would take it for another one running.
     fs::remove_dir(&cache.join(".repodata"))?;
     let list = cache.join("packages");
-    let lines: String = packages.iter().map(|path| format!("{}\n", path.display())).collect();
+    let mut lines = String::new();
+    for path in packages {
+        // Writing to a String cannot fail.
+        let _ = writeln!(lines, "{}", path.display());
+    }
     fs::write_whole(&list, lines.as_bytes())?;
     let log = cache.join("createrepo.log");
     let _ = std::fs::remove_file(&log);
@@ -78,11 +83,6 @@ pub async fn run(target: &Target, tree: &Path, cache: &Path, packages: &[PathBuf
         return Ok(());
     }
     let said = std::fs::read_to_string(&log).unwrap_or_default();
-    let said = said
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .next_back()
-        .unwrap_or("it said nothing")
-        .to_owned();
+    let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
     Err(RepoError::Failed { target: target.clone(), end: end.to_string(), said })
 }
