@@ -23,10 +23,12 @@ pub enum ConfigError {
     Unreadable { file: String, reason: String },
     #[error("{file}: unknown section [{section}]{nearest}")]
     UnknownSection { file: String, section: String, nearest: Nearest },
+    #[error("{file}: '{key}' stands before the first section, such as [worker]")]
+    NoSection { file: String, key: String },
     #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
     UnknownKey { file: String, section: String, key: String, nearest: Nearest },
     #[error("{file}: {key} in section [{section}] is '{value}', but must be {wanted}")]
-    BadValue { file: String, section: &'static str, key: &'static str, value: String, wanted: &'static str },
+    BadValue { file: String, section: &'static str, key: &'static str, value: String, wanted: String },
     #[error("the root folder {path} cannot be used: {reason}")]
     BadRoot { path: String, reason: String },
 }
@@ -168,6 +170,10 @@ fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
 
 fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
     for (section, keys) in sections {
+        // What the parser calls the part before the first section.
+        if let ("default", Some(key)) = (section.as_str(), keys.keys().next()) {
+            return Err(ConfigError::NoSection { file: file.to_owned(), key: key.clone() });
+        }
         let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
             return Err(ConfigError::UnknownSection {
                 file: file.to_owned(),
@@ -214,9 +220,15 @@ impl Values<'_> {
         section: &'static str,
         key: &'static str,
         value: &str,
-        wanted: &'static str,
+        wanted: impl Into<String>,
     ) -> ConfigError {
-        ConfigError::BadValue { file: self.file.to_owned(), section, key, value: value.to_owned(), wanted }
+        ConfigError::BadValue {
+            file: self.file.to_owned(),
+            section,
+            key,
+            value: value.to_owned(),
+            wanted: wanted.into(),
+        }
     }
 
     fn number(
@@ -229,7 +241,8 @@ impl Values<'_> {
         let Some(value) = self.get(section, key) else { return Ok(default) };
         let number = value.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| {
-            self.bad(section, key, value, "a whole number in its range (see config/reimzul.ini)")
+            let (least, most) = (range.start(), range.end());
+            self.bad(section, key, value, format!("a whole number from {least} to {most}"))
         })
     }
 

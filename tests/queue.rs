@@ -235,8 +235,8 @@ async fn a_kicked_job_starts_with_a_clean_slate_and_old_leases_stay_dead(farm: F
     queue.kick("t", 1).await.unwrap();
     let (job, new) = take(&queue, &["t"]).await.unwrap();
     assert_eq!(job.losses(), 0);
-    assert!(lost(queue.touch(&old).await), "a former reservation's lease came to life");
-    assert!(lost(queue.give_up(&old, GiveUp::Delete).await));
+    assert!(lost(&queue.touch(&old).await), "a former reservation's lease came to life");
+    assert!(lost(&queue.give_up(&old, GiveUp::Delete).await));
     queue.give_up(&new, GiveUp::Delete).await.unwrap();
 }
 
@@ -264,10 +264,10 @@ async fn a_lease_that_ran_out_is_anothers_and_the_old_one_can_do_nothing(farm: F
     assert_eq!((text(&job).as_str(), job.losses()), ("x", 1));
     // The old holder has woken up, and finishes what it was at.
     old.check().expect("it cannot know yet");
-    assert!(lost(slow.give_up(&old, GiveUp::Delete).await));
-    assert!(lost(slow.give_up(&old, release(Duration::ZERO)).await));
-    assert!(lost(slow.give_up(&old, GiveUp::Bury { reason: String::new() }).await));
-    assert!(lost(slow.touch(&old).await));
+    assert!(lost(&slow.give_up(&old, GiveUp::Delete).await));
+    assert!(lost(&slow.give_up(&old, release(Duration::ZERO)).await));
+    assert!(lost(&slow.give_up(&old, GiveUp::Bury { reason: String::new() }).await));
+    assert!(lost(&slow.touch(&old).await));
     assert!(old.check().is_err() && old.ended().is_cancelled(), "now it knows");
     assert_eq!(states(&other).await, [State::Reserved]);
     other.give_up(&new, GiveUp::Delete).await.unwrap();
@@ -585,7 +585,7 @@ fn release(delay: Duration) -> GiveUp {
     GiveUp::Release { delay, reason: "not now".into() }
 }
 
-fn lost(done: Result<(), QueueError>) -> bool {
+fn lost(done: &Result<(), QueueError>) -> bool {
     matches!(done, Err(QueueError::LeaseLost(_)))
 }
 

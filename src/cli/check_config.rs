@@ -7,7 +7,7 @@ use super::{Done, exit, ui};
 use crate::build::engine::overlay::Overlay;
 use crate::config::{Config, EngineChoice};
 
-/// Check the configuration, and whether this machine has what its engine needs.
+/// Check the configuration and what this machine needs for it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   reimzul --root ~/farm check-config")]

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::named::{self, Named};
 use super::{Done, Failure, exit, ui, watch};
+use crate::model::Layout;
 use crate::role::Site;
 
 /// Show or follow the log of a build.
@@ -57,7 +58,9 @@ impl Logs {
         }
         if shown.file.is_none() {
             let log = self.log.as_deref().unwrap_or("build.log");
-            return Err(Failure::Usage(format!("{} has no {log}", named.path)));
+            let here = names(&named, &site.config.layout).join(", ");
+            let here = if here.is_empty() { "no logs".to_owned() } else { here };
+            return Err(Failure::Usage(format!("{} has no log '{log}', but {here}", named.path)));
         }
         Ok(exit::OK)
     }
@@ -114,17 +117,27 @@ fn print(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
     out.write_all(plain.as_bytes())
 }
 
+/// The logs that a build has.
+fn names(build: &Named, layout: &Layout) -> Vec<String> {
+    let folder = build.folder(layout);
+    let entries = folder.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+    let mut logs: Vec<String> = entries
+        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    logs.sort();
+    logs
+}
+
 fn print_json(site: &Site, named: &Named) -> u8 {
     let folder = named.folder(&site.config.layout);
-    let mut logs: Vec<_> = folder
-        .iter()
-        .filter_map(|folder| std::fs::read_dir(folder).ok())
-        .flatten()
-        .flatten()
-        .filter(|entry| entry.path().extension().is_some_and(|extension| extension == "log"))
-        .map(|entry| json!({"name": entry.file_name().to_string_lossy(), "size": entry.metadata().map(|data| data.len()).unwrap_or_default()}))
+    let bytes = |name: &str| {
+        folder.as_ref().and_then(|folder| folder.join(name).metadata().ok()).map_or(0, |data| data.len())
+    };
+    let logs: Vec<_> = names(named, &site.config.layout)
+        .into_iter()
+        .map(|name| json!({"name": name, "size": bytes(&name)}))
         .collect();
-    logs.sort_by_key(|log| log["name"].as_str().map(str::to_owned));
     let failure = named.document.as_ref().and_then(|document| document.event.failure.clone());
     let status = named.document.as_ref().map(|document| document.event.status);
     ui::print_json(

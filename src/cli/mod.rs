@@ -24,7 +24,7 @@ use crate::role::{Site, SiteError};
 /// What every command ends with. Documented in `reimzul --help`.
 pub mod exit {
     pub const OK: u8 = 0;
-    /// A build failed, or what was asked for is not there.
+    /// A build failed, or what it made cannot be installed.
     pub const FAILED: u8 = 1;
     /// The command line, or what it names, is wrong. Nothing was done.
     pub const USAGE: u8 = 2;
@@ -39,7 +39,7 @@ pub mod exit {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    all went well
-  1    a build failed, or what was asked for is not there
+  1    a build failed, or what it made cannot be installed
   2    the command line, or what it names, is wrong; nothing was done
   3    the configuration is wrong
   4    the queue, the history or the file system cannot be used
@@ -53,7 +53,7 @@ Examples:
 
 /// A build system for RPM distributions: source RPMs in, repositories out.
 #[derive(Debug, Parser)]
-#[command(name = "reimzul", version, max_term_width = 100, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(name = "reimzul", version, max_term_width = 80, after_help = EXIT_CODES, arg_required_else_help = true)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -63,12 +63,15 @@ struct Arguments {
 
 /// Options that every command has.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options of every command")]
 struct Global {
-    /// Everything lives below this folder [default: the configuration's, or /srv/reimzul]
-    #[arg(long, global = true, value_name = "DIR", env = "REIMZUL_ROOT")]
+    /// Everything lives below this folder [default: $REIMZUL_ROOT, the
+    /// configuration's, or /srv/reimzul]
+    #[arg(long, global = true, value_name = "DIR", env = "REIMZUL_ROOT", hide_env = true)]
     root: Option<PathBuf>,
-    /// The configuration file [default: DIR/reimzul.ini with --root, else /etc/reimzul/reimzul.ini]
-    #[arg(long, global = true, value_name = "FILE", env = "REIMZUL_CONFIG")]
+    /// The configuration file [default: $REIMZUL_CONFIG, DIR/reimzul.ini with --root, or
+    /// /etc/reimzul/reimzul.ini]
+    #[arg(long, global = true, value_name = "FILE", env = "REIMZUL_CONFIG", hide_env = true)]
     config: Option<PathBuf>,
     /// Print JSON, for scripts
     #[arg(long, global = true)]
@@ -78,26 +81,18 @@ struct Global {
     verbose: u8,
 }
 
+/// Each says what it does where it is defined.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Build source RPMs or specs here and now, and wait for them
     Build(build::Build),
-    /// Queue a source RPM for a build
     Submit(submit::Submit),
-    /// Run roles: take jobs from the queue until stopped
     Run(run::Run),
-    /// List builds by status and target
     Query(query::Query),
-    /// Show or follow the log of a build
     Logs(logs::Logs),
-    /// Show what waits, runs and is stuck
     Stats(stats::Stats),
-    /// Declare a failed build settled
     #[command(name = "override")]
     Override(settle::Settle),
-    /// Ask for new metadata of a target's repository
     Repogen(repogen::Repogen),
-    /// Check the configuration and what this machine needs for it
     CheckConfig(check_config::CheckConfig),
 }
 

@@ -7,7 +7,9 @@ use crate::history::{Document, Find};
 use crate::model::{Status, Target};
 use crate::role::Site;
 
-/// List builds by status and target: the latest of each source RPM, and those being built.
+/// List builds by status and target.
+///
+/// The latest of each source RPM, and those being built; with --all former ones too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   reimzul query -s Failed

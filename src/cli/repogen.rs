@@ -8,7 +8,9 @@ use crate::model::Target;
 use crate::repo;
 use crate::role::Site;
 
-/// Ask for new metadata of a target's repository. A running repogen makes it.
+/// Ask for new metadata of a target's repository.
+///
+/// A running repogen makes it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   reimzul repogen mini.x86_64")]
@@ -26,7 +28,7 @@ impl Repogen {
         let layout = &site.config.layout;
         if !layout.repository(&target, false).exists() && !layout.target_file(&target).exists() {
             return Err(Failure::Usage(format!(
-                "target {target} has neither a repository nor a target file here"
+                "target {target} has neither a repository nor a target file here (give it with its arch: mini.x86_64)"
             )));
         }
         let ids = site.queue.put(vec![repo::request(&target)]).await?;

@@ -7,7 +7,9 @@ use super::{Done, exit, ui};
 use crate::queue::{Entry, State};
 use crate::role::Site;
 
-/// Show what waits, runs and is stuck: tubes, buried jobs with their reasons, undelivered notifications.
+/// Show what waits, runs and is stuck.
+///
+/// Tubes, buried jobs with their reasons, and undelivered notifications.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   reimzul stats
@@ -58,8 +60,8 @@ impl Stats {
         for (sink, waiting, reason) in outbox {
             println!();
             println!(
-                "{waiting} events wait for {sink}{}",
-                reason.map(|reason| format!(": {reason}")).unwrap_or_default()
+                "{sink}: {waiting} undelivered{}",
+                reason.map(|reason| format!(", since {reason}")).unwrap_or_default()
             );
         }
         Ok(exit::OK)

@@ -78,7 +78,6 @@ pub async fn run(target: &Target, tree: &Path, cache: &Path, packages: &[PathBuf
         return Ok(());
     }
     let said = std::fs::read_to_string(&log).unwrap_or_default();
-    let last = said.lines().rfind(|line| !line.trim().is_empty());
-    let said = last.unwrap_or("it said nothing").to_owned();
+    let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
     Err(RepoError::Failed { target: target.clone(), end: end.to_string(), said })
 }

@@ -90,7 +90,7 @@ async fn regenerate(layout: &Layout, target: &Target) -> Verdict {
     match generate(layout, target).await {
         Ok(packages) => {
             tracing::info!(
-                "{target}: metadata of {packages} packages made in {:.2} s",
+                "{target}: metadata made in {:.2} s, RPMs: {packages}",
                 begun.elapsed().as_secs_f64()
             );
             Verdict::Done

@@ -55,7 +55,11 @@ impl Signer {
         };
         match stage(&self.layout, &request) {
             Ok(staged) => {
-                tracing::info!("{}: {staged} RPMs of {} staged for signing", request.target, request.pkgname);
+                tracing::info!(
+                    "{}: staged for signing, RPMs of {}: {staged}",
+                    request.target,
+                    request.pkgname
+                );
                 Verdict::Done
             }
             // Waiting does not bring it back.

@@ -3,7 +3,7 @@
 //! Format: the "RPM V4 package format" manual page of rpm (lead, signature header, header, payload).
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
@@ -18,7 +18,7 @@ pub enum RpmError {
     File(#[from] FileError),
     #[error("{} is empty", .0.display())]
     Empty(PathBuf),
-    #[error("{} is not an RPM, or its header is damaged: {reason}", path.display())]
+    #[error("{} is not an RPM, or is damaged: {reason}", path.display())]
     NotAnRpm { path: PathBuf, reason: String },
     #[error("{} is damaged: {what}; fetch or build it again", path.display())]
     Damaged { path: PathBuf, what: String },
@@ -92,6 +92,9 @@ pub fn whole(path: &Path) -> Result<Whole, RpmError> {
     Ok(Whole { header, sha256: hashed.whole, size: hashed.size })
 }
 
+/// What every RPM's lead begins with.
+const MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+
 fn open(path: &Path) -> Result<(File, PackageMetadata), RpmError> {
     let file = File::open(path).map_err(FileError::at("open", path))?;
     let length = file.metadata().map_err(FileError::at("open", path))?.len();
@@ -99,6 +102,10 @@ fn open(path: &Path) -> Result<(File, PackageMetadata), RpmError> {
         return Err(RpmError::Empty(path.to_owned()));
     }
     let mut reader = BufReader::new(&file);
+    if !reader.fill_buf().map_err(FileError::at("read", path))?.starts_with(&MAGIC) {
+        let reason = "it does not begin as one does".into();
+        return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
+    }
     match PackageMetadata::parse(&mut reader) {
         Ok(metadata) => Ok((file, metadata)),
         Err(error) => Err(not_an_rpm(path, &error)),
@@ -106,7 +113,14 @@ fn open(path: &Path) -> Result<(File, PackageMetadata), RpmError> {
 }
 
 fn not_an_rpm(path: &Path, error: &rpm::Error) -> RpmError {
-    RpmError::NotAnRpm { path: path.to_owned(), reason: error.to_string() }
+    let reason = match error {
+        rpm::Error::Io(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
+            "it ends too soon".into()
+        }
+        // Some of the library's messages go on with all the bytes they are about.
+        other => other.to_string().split(" - whole input").next().unwrap_or_default().to_owned(),
+    };
+    RpmError::NotAnRpm { path: path.to_owned(), reason }
 }
 
 fn named(path: &Path, metadata: &PackageMetadata) -> Result<Header, RpmError> {
