@@ -9,22 +9,14 @@ use crate::harness::{Site, running, script};
 const ROLE: &str = "REIMZUL_TEST_SLEEPER";
 const SLEEP: &str = "sleep\u{0}86333";
 
-/// No test of its own: the process that the test below kills.
-#[tokio::test]
-#[ignore = "a part of `a_killed_builder_leaves_nothing_that_runs`"]
-async fn sleeper() {
-    if std::env::var_os(ROLE).is_some() {
-        let site = Site::own("leftovers");
-        let sections = "%build\n(setsid sleep 86333 &)\nsleep 86333\n";
-        site.build(&site.srpm("sleeper", &script("", sections), &[])).await;
-    }
-}
-
 #[tokio::test]
 async fn a_killed_builder_leaves_nothing_that_runs() {
+    if std::env::var_os(ROLE).is_some() {
+        return sleep_in_a_build().await;
+    }
     let site = Site::own("leftovers");
     let mut builder = Command::new(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "leftovers::sleeper"])
+        .args(["--exact", "leftovers::a_killed_builder_leaves_nothing_that_runs"])
         .env(ROLE, "yes")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -49,6 +41,13 @@ async fn a_killed_builder_leaves_nothing_that_runs() {
     assert!(!half_made.exists());
     assert_eq!(std::fs::read_dir(site.cache().join("trash")).unwrap().count(), 0);
     site.build(&site.srpm("afterwards", &script("", ""), &[])).await.succeeded();
+}
+
+/// What the process does that the test above starts of itself, and kills.
+async fn sleep_in_a_build() {
+    let site = Site::own("leftovers");
+    let sections = "%build\n(setsid sleep 86333 &)\nsleep 86333\n";
+    site.build(&site.srpm("sleeper", &script("", sections), &[])).await;
 }
 
 #[tokio::test]

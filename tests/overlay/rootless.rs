@@ -11,10 +11,16 @@ use nix::mount::{MsFlags, mount};
 use crate::harness::{self, Site, mini_distro, script};
 
 const ROLE: &str = "REIMZUL_TEST_ROOTLESS";
+const THIS: &str = "rootless::an_ordinary_user_builds_too";
 const UID: u32 = 4242;
 
-#[test]
-fn an_ordinary_user_builds_too() {
+#[tokio::test]
+async fn an_ordinary_user_builds_too() {
+    match std::env::var(ROLE).as_deref() {
+        Ok("become_a_user") => become_a_user(),
+        Ok("build_as_a_user") => return build_as_a_user().await,
+        _ => {}
+    }
     harness::need("newuidmap", "uidmap");
     harness::need("setpriv", "util-linux");
     mini_distro();
@@ -22,7 +28,7 @@ fn an_ordinary_user_builds_too() {
     let output = Command::new("unshare")
         .arg(if part == "become_a_user" { "--mount" } else { "--" })
         .arg(std::env::current_exe().unwrap())
-        .args(["--ignored", "--exact", "--nocapture", &format!("rootless::{part}")])
+        .args(["--exact", "--nocapture", THIS])
         .env(ROLE, part)
         .output()
         .unwrap();
@@ -31,12 +37,7 @@ fn an_ordinary_user_builds_too() {
 }
 
 /// First part: makes the user up, and becomes it.
-#[test]
-#[ignore = "a part of `an_ordinary_user_builds_too`"]
-fn become_a_user() {
-    if std::env::var(ROLE).as_deref() != Ok("become_a_user") {
-        return;
-    }
+fn become_a_user() -> ! {
     let target = harness::target_dir().parent().unwrap().to_owned();
     let site = target.join("tmp/overlay-rootless");
     clear(&site);
@@ -57,7 +58,7 @@ fn become_a_user() {
     let error = Command::new("setpriv")
         .args(["--reuid", &UID.to_string(), "--regid", &UID.to_string(), "--clear-groups"])
         .arg(shown(&std::env::current_exe().unwrap()))
-        .args(["--ignored", "--exact", "--nocapture", "rootless::build_as_a_user"])
+        .args(["--exact", "--nocapture", THIS])
         .env(ROLE, "build_as_a_user")
         .env("HOME", shown(&site))
         .env("REIMZUL_TEST_SITE", shown(&site))
@@ -92,12 +93,7 @@ fn clear(site: &Path) {
 }
 
 /// Second part: builds.
-#[tokio::test]
-#[ignore = "a part of `an_ordinary_user_builds_too`"]
 async fn build_as_a_user() {
-    if std::env::var(ROLE).as_deref() != Ok("build_as_a_user") {
-        return;
-    }
     let root = std::env::var_os("REIMZUL_TEST_SITE")
         .map_or_else(|| harness::target_dir().join("overlay-rootless"), PathBuf::from);
     let site = Site::at(root, mini_distro());

@@ -1,19 +1,11 @@
 //! The overlay engine, with real builds in real chroots of the mini distribution (`examples/mini-distro`).
 
-#[path = "overlay/bases.rs"]
 mod bases;
-#[path = "overlay/failures.rs"]
 mod failures;
-#[path = "overlay/harness.rs"]
 mod harness;
-#[path = "overlay/leftovers.rs"]
 mod leftovers;
-#[path = "overlay/measure.rs"]
-#[path = "overlay/room.rs"]
 mod room;
-#[path = "overlay/rootless.rs"]
 mod rootless;
-#[path = "overlay/strictness.rs"]
 mod strictness;
 
 use harness::{HELLO_C, HELLO_SOURCE, Site, script};
@@ -36,7 +28,7 @@ async fn a_small_c_package_builds() {
     for phase in ["base", "srpm", "prep", "build", "install", "package", "collect"] {
         assert!(built.outcome.durations.contains_key(phase), "no {phase} in {:?}", built.outcome.durations);
     }
-    assert!(built.outcome.buildroot.iter().any(|nevra| nevra.starts_with("gcc-12.2")));
+    assert!(built.outcome.buildroot.iter().any(|nevra| nevra.starts_with("gcc-")));
     assert!(built.outcome.buildroot.is_sorted());
     assert!(built.log("state.log").contains(" - Start: rpmbuild hello-c-1-1.x.src.rpm\n"));
     assert!(built.log("installed_pkgs.log").lines().all(|line| line.ends_with(" installed")));
