@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 pub use stage2::stage2;
 
+use super::fs::FileError;
 use super::process::Program;
 
 /// The hidden subcommand under which the binary runs [`stage2`].
@@ -32,13 +33,9 @@ pub const BUILD_USER: &str = "mockbuild";
 /// The build user's home.
 pub const BUILD_HOME: &str = "/builddir";
 
-/// What the hidden subcommand is asked to do.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Task {
-    Run(Box<Plan>),
-    /// Remove these folders, whoever owns what is in them.
-    Remove(Vec<PathBuf>),
-}
+/// Has the hidden subcommand remove the folders that follow, whoever owns what is in them. Otherwise it is given the
+/// file that holds its [`Plan`]: as an argument a plan could be too long, and everybody could read it.
+const REMOVE: &str = "--remove";
 
 /// A sandbox: its mounts and what runs in it. Paths are the host's unless said otherwise.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -177,20 +174,23 @@ impl Launcher {
         self.rootless
     }
 
-    /// The program that carries out `plan`.
-    pub fn run(&self, plan: Plan) -> Program {
+    /// The program that carries out `plan`, which is left beside its report for it.
+    pub fn run(&self, plan: &Plan) -> Result<Program, FileError> {
+        let file = plan.report.with_extension("plan");
+        // Strings, numbers and lists of them always serialize.
+        let json = serde_json::to_vec(plan).unwrap_or_default();
+        std::fs::write(&file, json).map_err(FileError::at("write", &file))?;
         let mut program =
             self.unshare().args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]);
         if plan.view == View::Chroot {
             program = program.arg("--net");
         }
-        self.stage2(program, &Task::Run(Box::new(plan)))
+        Ok(self.stage2(program).arg(file))
     }
 
     /// The program that removes `folders` with all that is in them, whoever owns it.
     pub fn remove(&self, folders: &[&Path]) -> Program {
-        let folders = folders.iter().map(|folder| (*folder).to_owned()).collect();
-        self.stage2(self.unshare().arg("--mount"), &Task::Remove(folders))
+        self.stage2(self.unshare().arg("--mount")).arg(REMOVE).args(folders)
     }
 
     fn unshare(&self) -> Program {
@@ -198,10 +198,8 @@ impl Launcher {
         if self.rootless { program.args(["--user", "--map-auto", "--map-root-user"]) } else { program }
     }
 
-    fn stage2(&self, unshare: Program, task: &Task) -> Program {
-        // Strings, numbers and lists of them always serialize.
-        let json = serde_json::to_string(task).unwrap_or_default();
-        unshare.arg("--").arg(&self.exe).arg(SUBCOMMAND).arg(json)
+    fn stage2(&self, unshare: Program) -> Program {
+        unshare.arg("--").arg(&self.exe).arg(SUBCOMMAND)
     }
 }
 

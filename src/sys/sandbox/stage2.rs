@@ -1,5 +1,6 @@
 //! The second stage: init of a sandbox, from the plan to the report.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
@@ -9,23 +10,33 @@ use std::path::{Path, PathBuf};
 use nix::libc;
 
 use super::init::{Logs, run_steps};
-use super::{BUILD_HOME, BUILD_ID, BUILD_USER, Plan, Report, Task, View, collect, mounts};
+use super::{BUILD_HOME, BUILD_ID, BUILD_USER, Plan, Report, View, collect, mounts};
 
 /// Exit statuses of the hidden subcommand itself; those of the steps are in the report.
 const DONE: i32 = 0;
 const FAILED: i32 = 1;
 const MISUSED: i32 = 2;
 
-/// The hidden subcommand: does what `json`, a [`Task`], says. Only `unshare` should call it.
-pub fn stage2(json: &str) -> i32 {
-    match serde_json::from_str::<Task>(json) {
-        Ok(Task::Run(plan)) => run(&plan),
-        Ok(Task::Remove(folders)) => remove(&folders),
-        Err(error) => {
-            eprintln!("reimzul: {} is not for people: {error}", super::SUBCOMMAND);
-            MISUSED
-        }
+/// The hidden subcommand, given its arguments. Only `unshare` should call it.
+pub fn stage2(arguments: impl Iterator<Item = OsString>) -> i32 {
+    let arguments: Vec<PathBuf> = arguments.map(PathBuf::from).collect();
+    match arguments.as_slice() {
+        [remove_them, folders @ ..] if remove_them.as_os_str() == super::REMOVE => remove(folders),
+        [file] => match read(file) {
+            Ok(plan) => run(&plan),
+            Err(error) => misused(&format!("{}: {error}", file.display())),
+        },
+        _ => misused("it takes a plan"),
     }
+}
+
+fn read(file: &Path) -> io::Result<Plan> {
+    Ok(serde_json::from_slice(&fs::read(file)?)?)
+}
+
+fn misused(why: &str) -> i32 {
+    eprintln!("reimzul: {} is not for people: {why}", super::SUBCOMMAND);
+    MISUSED
 }
 
 fn remove(folders: &[PathBuf]) -> i32 {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::diagnose;
+use super::dnf::disk;
 use crate::model::{Class, Failure};
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
@@ -53,7 +54,8 @@ pub async fn run_plan(
     let own_log = scratch.join("sandbox.log");
     let report = plan.report.clone();
     let _ = std::fs::remove_file(&report);
-    let end = process::run(&launcher.run(plan), &own_log, Some(work.left()), work.cancel).await;
+    let program = launcher.run(&plan).map_err(|error| disk(&error))?;
+    let end = process::run(&program, &own_log, Some(work.left()), work.cancel).await;
     let end = end.map_err(|error| Failure::new(Class::Config, phase, error.to_string()).retried(true))?;
     match (end, Report::read(&report)) {
         (End::TimedOut, _) => Err(Failure::new(
