@@ -2,6 +2,8 @@
 //!
 //! Format: the "RPM V4 package format" manual page of rpm (lead, signature header, header, payload).
 
+mod vet;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -106,6 +108,8 @@ fn open(path: &Path) -> Result<(File, PackageMetadata), RpmError> {
         let reason = "it does not begin as one does".into();
         return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
     }
+    vet::vet(&mut reader, length).map_err(|error| not_an_rpm(path, &error.into()))?;
+    reader.seek(SeekFrom::Start(0)).map_err(FileError::at("read", path))?;
     match PackageMetadata::parse(&mut reader) {
         Ok(metadata) => Ok((file, metadata)),
         Err(error) => Err(not_an_rpm(path, &error)),

@@ -1,0 +1,231 @@
+//! What the pipeline costs around an engine that builds nothing. Run by `cargo bench --bench pipeline`.
+
+mod common;
+#[path = "../tests/harness/mod.rs"]
+mod harness;
+
+use std::time::{Duration, Instant};
+
+use common::{Table, usage};
+use harness::{Ask, Process, Root, arch, srpm};
+use reimzul::history::Find;
+use reimzul::queue::{GiveUp, NewJob, PRIORITY, Queue};
+use reimzul::repo;
+use reimzul::role::{Role, Site};
+use reimzul::shutdown::Shutdown;
+use tokio_util::sync::CancellationToken;
+
+fn main() {
+    let Some(table) = Table::begin("The pipeline with the null engine, on the embedded queue and history")
+    else {
+        return;
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        disk(&table);
+        overhead_in_one_process(&table).await;
+        overhead_over_processes(&table).await;
+        metadata(&table).await;
+        submissions(&table).await;
+        jobs_through_the_queue(&table).await;
+        builds(&table).await;
+        idle(&table, &["worker"]).await;
+        idle(&table, &["all"]).await;
+    });
+}
+
+/// What every durable step is paid in.
+fn disk(table: &Table) {
+    use std::io::Write;
+    let root = Root::new();
+    let mut file = std::fs::File::create(root.join("file")).expect("a file");
+    let times = (0..100)
+        .map(|_| {
+            let begun = Instant::now();
+            file.write_all(&[0; 4096]).and_then(|()| file.sync_data()).expect("a write");
+            begun.elapsed()
+        })
+        .collect();
+    table.spread("fdatasync of 4 KiB", times, "on this disk: what every commit waits for");
+}
+
+async fn overhead_in_one_process(table: &Table) {
+    let root = Root::new();
+    let site = root.site();
+    let running = Roles::start(&site, &[Role::Worker, Role::Notifier, Role::Signer]);
+    let times = one_by_one(&site, 100).await;
+    running.stop().await;
+    let what = "submit to result in the history, roles in this process (target: < 15 ms)";
+    table.spread("overhead of a build", times, what);
+}
+
+async fn overhead_over_processes(table: &Table) {
+    let root = Root::new();
+    let site = root.site();
+    let roles: Vec<Process> =
+        ["worker", "notifier", "signer"].into_iter().map(|role| root.start(&[role])).collect();
+    let times = one_by_one(&site, 50).await;
+    roles.into_iter().for_each(Process::stop);
+    table.spread("... a process per role", times, "the same; each hop waits for the next look at the queue");
+}
+
+/// Builds that each wait for the one before to be in the history.
+async fn one_by_one(site: &Site, builds: usize) -> Vec<Duration> {
+    let package = srpm("hello", 1);
+    // The first makes folders and warms caches.
+    site.result(&site.submit(&package).await).await;
+    let mut times = Vec::new();
+    for _ in 0..builds {
+        let begun = Instant::now();
+        let build = site.submit(&package).await;
+        let id = build.job.stamp.as_ref().expect("a stamp").build_id.clone();
+        loop {
+            let find = Find { build_id: Some(id.clone()), ..Find::default() };
+            let found = site.history.find(find).await.expect("a history");
+            if found.iter().any(|document| document.event.status.is_result()) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_micros(500)).await;
+        }
+        times.push(begun.elapsed());
+        // What is left of this build, such as its signing, is not the next one's to wait for.
+        site.quiet_in(&[arch(), "notify", "tosign"]).await;
+    }
+    times
+}
+
+async fn metadata(table: &Table) {
+    const BUILDS: usize = 100;
+    let root = Root::new();
+    let site = root.site();
+    let running = Roles::start(&site, &[Role::Worker]);
+    for _ in 0..BUILDS {
+        site.submit(&srpm("hello", 1)).await;
+    }
+    site.quiet_in(&[arch()]).await;
+    running.stop().await;
+    let running = Roles::start(&site, &[Role::Repogen]);
+    site.quiet_in(&["createrepo"]).await;
+    let mut times = Vec::new();
+    for _ in 0..20 {
+        let begun = Instant::now();
+        site.queue.put(vec![repo::request(&harness::target())]).await.expect("a queue");
+        site.quiet_in(&["createrepo"]).await;
+        times.push(begun.elapsed());
+    }
+    running.stop().await;
+    table.spread("metadata of 100 builds", times, "request to switch, by createrepo_c");
+}
+
+async fn submissions(table: &Table) {
+    const JOBS: usize = 300;
+    let root = Root::new();
+    let site = root.site();
+    let package = srpm("hello", 1);
+    let begun = Instant::now();
+    for _ in 0..JOBS {
+        site.submit(&package).await;
+    }
+    table.rate("submissions", JOBS, begun.elapsed(), "checked, stamped and queued, one after the other");
+}
+
+async fn jobs_through_the_queue(table: &Table) {
+    const JOBS: usize = 1000;
+    let root = Root::new();
+    let queue = root.site().queue;
+    let begun = Instant::now();
+    for number in 0..JOBS {
+        queue.put(vec![NewJob::new("t", &number, PRIORITY)]).await.expect("a queue");
+    }
+    table.rate("puts", JOBS, begun.elapsed(), "one after the other");
+    let begun = Instant::now();
+    let mut consumers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        consumers.spawn(consume(queue.clone()));
+    }
+    let handled: usize = consumers.join_all().await.into_iter().sum();
+    assert_eq!(handled, JOBS);
+    table.rate("jobs, 4 consumers", JOBS, begun.elapsed(), "reserved and deleted");
+}
+
+async fn consume(queue: Queue) -> usize {
+    let (tubes, never) = (["t".to_owned()], CancellationToken::new());
+    let mut handled = 0;
+    while let Some((_, lease)) = queue.reserve(&tubes, Duration::ZERO, &never).await.expect("a queue") {
+        // A bench may do what else only the consumer does.
+        queue.give_up(&lease, GiveUp::Delete).await.expect("a lease");
+        handled += 1;
+    }
+    handled
+}
+
+async fn builds(table: &Table) {
+    const JOBS: usize = 200;
+    let root = Root::with("slots = 4");
+    let site = root.site();
+    for _ in 0..JOBS {
+        site.submit(&srpm("hello", 1)).await;
+    }
+    let begun = Instant::now();
+    let running = Roles::start(&site, &[Role::Worker, Role::Notifier, Role::Signer]);
+    site.quiet_in(&[arch(), "notify", "tosign"]).await;
+    table.rate("builds, 4 slots", JOBS, begun.elapsed(), "queued before; built, uploaded, recorded, staged");
+    running.stop().await;
+}
+
+async fn idle(table: &Table, roles: &[&str]) {
+    const WATCHED: Duration = Duration::from_secs(5);
+    let root = Root::new();
+    let mut process = root.start(roles);
+    process.until_it_says("running");
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (_, before) = usage(process.id());
+    tokio::time::sleep(WATCHED).await;
+    let (resident, after) = usage(process.id());
+    let cpu = 100.0 * (after - before).as_secs_f64() / WATCHED.as_secs_f64();
+    let figure = format!("{:.1} MiB, {cpu:.1} % CPU", resident as f64 / 1024.0);
+    table.row(&format!("idle `run {}`", roles.join(" ")), &figure, "resident; of one core, over 5 s");
+}
+
+/// Roles in this process.
+struct Roles {
+    running: tokio::task::JoinHandle<()>,
+    shutdown: Shutdown,
+}
+
+impl Roles {
+    fn start(site: &Site, roles: &'static [Role]) -> Roles {
+        let shutdown = Shutdown::default();
+        let (site, stop) = (site.clone(), shutdown.clone());
+        Roles { running: tokio::spawn(async move { site.run_all(roles, &stop).await }), shutdown }
+    }
+
+    async fn stop(self) {
+        self.shutdown.request();
+        self.running.await.expect("roles end well");
+    }
+}
+
+/// Waiting for tubes to run empty.
+trait Quiet {
+    async fn quiet_in(&self, tubes: &[&str]);
+}
+
+impl Quiet for Site {
+    async fn quiet_in(&self, tubes: &[&str]) {
+        loop {
+            let stats = self.queue.stats().await.expect("a queue");
+            let busy = |tube: &str| {
+                stats
+                    .iter()
+                    .any(|stats| stats.tube == tube && stats.ready + stats.reserved + stats.delayed > 0)
+            };
+            if !tubes.iter().any(|tube| busy(tube))
+                && (!tubes.contains(&"notify") || self.outbox.waiting().await.expect("an outbox").is_empty())
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
