@@ -360,7 +360,9 @@ impl Session {
             (r#""(job_)?id": \d+"#, r#""${1}id": N"#),
             (r#""attempt": "\d+-\d+""#, r#""attempt": "N-N""#),
             (r"\b20\d{12}\b", "YYYYMMDDhhmmss"),
-            (r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\b", "YYYY-MM-DD hh:mm:ss"),
+            (r"\b20\d\d-\d\d-\d\d \d\d:\d\d\b", "YYYY-MM-DD hh:mm"),
+            // Which phases of so short a build are seen is chance.
+            (r"(?m)^  \S+ +[\d.]+ s  \w+\n", ""),
             (r"\b20\d\d-\d\d-\d\dT[\d:.]+Z", "RFC3339"),
             (r"\b[0-9a-f]{64}\b", "SHA256"),
             (r"\b[0-9a-f]{32}\b", "BUILD_ID"),
