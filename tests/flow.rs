@@ -1,0 +1,193 @@
+//! The whole path on real parts: specs and source RPMs become RPMs in a repository, by the binary, in a real
+//! chroot of the mini distribution.
+
+mod harness;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use harness::{Ran, Root, eventually};
+use serde_json::Value;
+
+const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/packages");
+
+/// A root with the overlay engine and the mini distribution, as `make demo` has it.
+fn root() -> Root {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
+    let text = std::fs::read_to_string(made.join("mini.x86_64.repo"))
+        .unwrap_or_else(|error| panic!("{}: {error}: `make test` makes it", made.display()));
+    let root = Root::new();
+    root.write("reimzul.ini", "[worker]\nengine = overlay\nretry_delay = 0\n");
+    let text = text.replace("$root/mini-distro", &made.display().to_string());
+    root.write("targets/mini.x86_64.repo", &text);
+    root
+}
+
+fn spec(name: &str) -> String {
+    format!("{PACKAGES}/{name}/{name}.spec")
+}
+
+/// Builds, and gives what it printed as JSON.
+fn build(root: &Root, packages: &[&str], options: &[&str]) -> (Ran, Value) {
+    let ran = root.run(&[&["--json", "build", "-t", "mini", "-a", "x86_64"], options, packages].concat());
+    let said = serde_json::from_str(&ran.out).unwrap_or_else(|_| panic!("{ran:?}"));
+    (ran, said)
+}
+
+fn folder(build: &Value) -> PathBuf {
+    PathBuf::from(build["folder"].as_str().unwrap())
+}
+
+#[test]
+fn a_program_is_built_against_the_library_built_before_it_and_can_be_installed() {
+    let root = root();
+    // In the wrong order: what lacks a BuildRequires is built again once that is there.
+    let (ran, builds) = build(&root, &[&spec("greet"), &spec("libgreet")], &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(builds.as_array().unwrap().len(), 2);
+    for build in builds.as_array().unwrap() {
+        assert_eq!(build["status"], "Success");
+        let record = &build["record"];
+        assert_eq!(record["engine"]["name"], "overlay");
+        assert_eq!(record["source"]["sha256"].as_str().unwrap().len(), 64);
+        assert!(record["buildroot"].as_array().unwrap().len() > 50);
+        assert!(record["durations"]["check"].as_f64().unwrap() >= 0.0);
+        for log in ["build.log", "root.log", "state.log", "installed_pkgs.log", "build.json"] {
+            assert!(folder(build).join(log).metadata().unwrap().len() > 0, "{log} is empty");
+        }
+    }
+    let in_root =
+        |nevra: &str| builds[0]["record"]["buildroot"].as_array().unwrap().iter().any(|one| one == nevra);
+    assert!(in_root("libgreet-devel-1.2.0-1.mini1.x86_64"), "{}", builds[0]["record"]["buildroot"]);
+    let staged = root.files("bstore/tosign/mini.x86_64");
+    assert!(staged.iter().any(|file| file.ends_with("greet-data-1.0-1.mini1.noarch.rpm")), "{staged:?}");
+
+    let scratch = installed(&root, "greet");
+    let said = Ran::of(Command::new("chroot").arg(&scratch).args(["/usr/bin/greet", "builder"]));
+    assert!(said.code == 0 && said.out.contains("builder"), "{said:?}");
+}
+
+/// Installs from the built repository, as a user of it would, into a folder.
+fn installed(root: &Root, package: &str) -> PathBuf {
+    let (scratch, home) = (root.join("scratch-root"), root.join("home"));
+    // Debian's rpm keeps its database elsewhere, where no other system looks for it.
+    root.write("home/.rpmmacros", "%_dbpath /var/lib/rpm\n");
+    let target = root.read("targets/mini.x86_64.repo");
+    let (_, repositories) = target.split_once("\n[mini]").unwrap();
+    let built = root.join("bstore/repo/mini.x86_64");
+    let own = format!("[built]\nname=built\nbaseurl=file://{}\ngpgcheck=0\n", built.display());
+    root.write("home/repos/all.repo", &format!("[mini]{repositories}\n{own}"));
+    let option = |name: &str, path: &Path| format!("--setopt={name}={}", path.display());
+    let ran = Ran::of(
+        Command::new("dnf")
+            .args(["-q", "-y", "--noplugins", "--releasever=1", "--setopt=install_weak_deps=False"])
+            .arg(format!("--installroot={}", scratch.display()))
+            .arg(option("reposdir", &home.join("repos")))
+            .arg(option("cachedir", &home.join("cache")))
+            .args(["install", package])
+            .env("HOME", &home),
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    scratch
+}
+
+#[test]
+fn dynamic_buildrequires_are_met_and_are_no_result() {
+    let root = root();
+    let (ran, builds) = build(&root, &[&spec("libgreet"), &spec("dynamic")], &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let results = builds[1]["record"]["results"].to_string();
+    assert!(
+        results.contains("dynamic-1.0-1.mini1.x86_64.rpm") && !results.contains("buildreqs"),
+        "{results}"
+    );
+}
+
+const BROKEN: &str = "Name: broken\nVersion: 1\nRelease: 1%{?dist}\nSummary: Broken\nLicense: MIT\n\
+    Source0: broken.c\nBuildRequires: gcc\n%description\nBroken.\n%prep\n%setup -q -c -T\n%build\n\
+    gcc -o broken %{SOURCE0}\n%install\ninstall -D broken %{buildroot}/usr/bin/broken\n%files\n/usr/bin/broken\n";
+
+#[test]
+fn a_failure_says_why_and_a_mended_spec_needs_no_new_release() {
+    let root = root();
+    root.write("packages/broken.spec", BROKEN);
+    root.write("packages/broken.c", "int main(void) { return missing; }\n");
+    root.write(
+        "packages/lacking.spec",
+        &BROKEN
+            .replace("gcc\n%desc", "gcc, nobody-has-this >= 2\n%desc")
+            .replace("Name: broken", "Name: lacking"),
+    );
+    let spec = |name: &str| root.join(format!("packages/{name}.spec")).display().to_string();
+    let ran = root.run(&["build", &spec("broken"), &spec("lacking"), "-t", "mini"]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    for said in [
+        "class build, in build",
+        "error: 'missing' undeclared",
+        "class buildroot, in builddep",
+        "nothing provides 'nobody-has-this >= 2' needed by lacking-1-1.mini1.src.rpm",
+        "1-1.mini1.x86_64/root.log",
+    ] {
+        assert!(ran.out.contains(said), "{said} is not in:\n{}", ran.out);
+    }
+    assert_eq!(root.files("bstore/tosign"), [""; 0]);
+    let rpms = |below: &str| root.files(below).into_iter().filter(|file| file.ends_with("rpm")).count();
+    assert_eq!(rpms("bstore/repo"), 0, "a failed build leaves logs and no RPMs");
+
+    root.write("packages/broken.c", "int main(void) { return 0; }\n");
+    let (ran, _) = build(&root, &[&spec("broken")], &["--scratch"]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(rpms("bstore/scratch") >= 2);
+    assert_eq!((rpms("bstore/repo"), root.files("bstore/tosign").len()), (0, 0));
+}
+
+#[test]
+fn a_worker_killed_in_the_middle_of_a_real_build_is_replaced_and_the_build_is_done_once() {
+    let root = root();
+    let others = root.start(&["repogen", "notifier", "signer"]);
+    let first = root.start(&["worker"]);
+    root.write(
+        "packages/slow.spec",
+        &BROKEN.replace("Name: broken", "Name: slow").replace("%install", "sleep 3\n%install"),
+    );
+    root.write("packages/broken.c", "int main(void) { return 0; }\n");
+    let made = Ran::of(
+        Command::new("rpmbuild")
+            .args(["-bs", "--nodeps", "--define"])
+            .arg(format!("_sourcedir {}", root.join("packages").display()))
+            .arg("--define")
+            .arg(format!("_srcrpmdir {}", root.join("packages").display()))
+            .arg(root.join("packages/slow.spec")),
+    );
+    assert_eq!(made.code, 0, "{made:?}");
+    let srpm = root.join("packages/slow-1-1.src.rpm").display().to_string();
+    assert_eq!(root.run(&["submit", "-s", &srpm, "-t", "mini", "-d", ".mini1"]).code, 0);
+
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let building = || {
+        let logs = root.files("results").into_iter().filter(|file| file.ends_with("build.log"));
+        logs.map(|log| root.read(log)).any(|log| log.contains("sleep 3")).then_some(())
+    };
+    runtime.block_on(eventually("the build's start", async || building()));
+    first.kill();
+    let second = root.start(&["worker"]);
+    let result = || {
+        let said = root.run(&["--json", "query", "-s", "Success"]).out;
+        serde_json::from_str::<Value>(&said).unwrap().as_array().unwrap().first().cloned()
+    };
+    runtime.block_on(eventually("the result of the second try", async || result()));
+    second.stop();
+    others.stop();
+
+    let records: Vec<String> =
+        root.files("bstore/repo").into_iter().filter(|file| file.ends_with("build.json")).collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+    let record: Value = serde_json::from_str(&root.read(&records[0])).unwrap();
+    assert!(record["attempt"].as_str().unwrap().ends_with("-2"), "{record}");
+    let left: Vec<String> = root
+        .files("cache/overlay/mini.x86_64/builds")
+        .into_iter()
+        .filter(|file| !file.ends_with(".lock"))
+        .collect();
+    assert_eq!(left, [""; 0], "the killed worker's folder was swept by the second one");
+}
