@@ -19,7 +19,7 @@ pub fn table(headings: &[&str]) -> Table {
         if console::colors_enabled() { cell.fg(Color::DarkGrey) } else { cell }
     }));
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, 1));
     }
     table
 }
