@@ -116,6 +116,15 @@ impl Notifier {
         }
     }
 
+    /// The sinks that are told of an event.
+    fn sinks(&self, event: &Event) -> Vec<Sink> {
+        let wants = |sink: &Sink| match sink {
+            Sink::History | Sink::Log => true,
+            Sink::Tosign => (self.tosign)(event).is_some(),
+        };
+        Sink::ALL.into_iter().filter(wants).collect()
+    }
+
     async fn send(&self, sink: Sink, event: &Event) -> Result<(), String> {
         match sink {
             Sink::History => self.history.record(event).await.map_err(|error| error.to_string()),
@@ -134,7 +143,7 @@ impl Handler for Notifier {
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
         let events: Vec<Result<Event, serde_json::Error>> =
             batch.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
-        let good: Vec<Event> = events.iter().flatten().cloned().collect();
+        let good = events.iter().flatten().map(|event| (event.clone(), self.sinks(event))).collect();
         let stored = self.outbox.put(good).await.map_err(|error| error.to_string());
         events
             .into_iter()

@@ -64,16 +64,16 @@ impl Outbox {
         Lock::try_take(&self.locks.join(format!("outbox-{}", sink.as_str())))
     }
 
-    /// Puts the events for every sink. One that is there already is not put again.
-    pub async fn put(&self, events: Vec<Event>) -> Result<(), DatabaseError> {
+    /// Puts each event for the sinks that want it. One that is there already is not put again.
+    pub async fn put(&self, events: Vec<(Event, Vec<Sink>)>) -> Result<(), DatabaseError> {
         self.database
             .write(move |sql| {
                 let mut insert = sql.prepare_cached(
                     "INSERT OR IGNORE INTO outbox (key, sink, event, since, due) VALUES (?1, ?2, ?3, ?4, ?4)",
                 )?;
-                for event in &events {
+                for (event, sinks) in &events {
                     let text = serde_json::to_string(event).expect("an event serializes");
-                    for sink in Sink::ALL {
+                    for sink in sinks {
                         insert.execute(params![event.key(), sink.as_str(), text, now()])?;
                     }
                 }

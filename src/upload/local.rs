@@ -39,7 +39,9 @@ async fn put_into_place(
     rename(parcel.from, gathered)?;
     // Pretty, since people read it; a BuildRecord always serializes.
     let text = serde_json::to_vec_pretty(parcel.record).expect("a record serializes");
-    fs::write_whole(&gathered.join(FILE), &text)?;
+    let record = gathered.join(FILE);
+    // Nobody looks in here yet, so it need not appear in one step.
+    std::fs::write(&record, &text).map_err(FileError::at("write", &record))?;
     sync_files(gathered)?;
     fs::make_dir(place.parent().unwrap_or(&place))?;
     // Asked of the queue itself, not of our memory: this process may have been asleep.
