@@ -182,7 +182,7 @@ async fn idle(table: &Table, roles: &[&str]) {
     let (_, before) = usage(process.id());
     tokio::time::sleep(WATCHED).await;
     let (resident, after) = usage(process.id());
-    let cpu = 100.0 * (after - before).as_secs_f64() / WATCHED.as_secs_f64();
+    let cpu = 100.0 * after.saturating_sub(before).as_secs_f64() / WATCHED.as_secs_f64();
     let figure = format!("{:.1} MiB, {cpu:.1} % CPU", resident as f64 / 1024.0);
     table.row(&format!("idle `run {}`", roles.join(" ")), &figure, "resident; of one core, over 5 s");
 }
