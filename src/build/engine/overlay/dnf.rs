@@ -180,7 +180,7 @@ impl Dnf {
 
     /// Writes what dnf reads, into a folder that is ours alone.
     async fn prepare(&self, folder: &Path) -> Result<(), FileError> {
-        for part in ["cache", "home", "plugins"] {
+        for part in ["cache", "home", "plugins", "nothing"] {
             crate::sys::fs::make_dir(&folder.join(part))?;
         }
         // Left by a dnf that was killed; its process number may be another's by now.
@@ -200,8 +200,10 @@ impl Dnf {
     fn conf(&self, folder: &Path) -> String {
         let mut plugins = vec![text(&folder.join("plugins"))];
         plugins.extend(plugin_folders().iter().map(|path| text(path)));
+        // An empty folder of ours: any path outside may come to exist, with anything in it.
+        let nothing = text(&folder.join("nothing"));
         format!(
-            "[main]\nreposdir=/nonexistent\nvarsdir=/nonexistent\npluginconfpath=/nonexistent\n\
+            "[main]\nreposdir={nothing}\nvarsdir={nothing}\npluginconfpath={nothing}\n\
              plugins=True\npluginpath={}\ncachedir={CACHE}\nlogdir={CACHE}/log\nlogfilelevel=0\ndebuglevel=2\n\
              keepcache=True\ninstall_weak_deps=False\nbest=True\nobsoletes=True\ngpgcheck=False\n\
              skip_if_unavailable=False\nmetadata_expire={METADATA_EXPIRE}\nprotected_packages=\n\
