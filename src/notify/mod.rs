@@ -76,9 +76,11 @@ impl Notifier {
     /// Serves one sink, oldest event first; an event that cannot be delivered does not hold up later ones.
     async fn deliver(&self, sink: Sink, shutdown: &Shutdown) {
         while !shutdown.is_stopping() {
+            let mut bell = std::pin::pin!(self.outbox.bell());
+            bell.as_mut().enable();
             match self.deliver_what_is_due(sink).await {
                 Ok(true) => {}
-                Ok(false) => self.outbox.wait(shutdown.stop()).await,
+                Ok(false) => Outbox::wait(bell, shutdown.stop()).await,
                 Err(error) => {
                     tracing::error!("{error}");
                     tokio::time::sleep(RETRY).await;

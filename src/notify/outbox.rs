@@ -1,11 +1,13 @@
 //! The outbox: events that sinks have yet to be told of, a row per event and sink.
 
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rusqlite::params;
 use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_util::sync::CancellationToken;
 
 use super::Sink;
@@ -149,10 +151,15 @@ impl Outbox {
             .await
     }
 
+    /// Rung by puts of this process. What is put after this call is not missed once it is enabled.
+    pub(super) fn bell(&self) -> Notified<'_> {
+        self.bell.notified()
+    }
+
     /// Returns when something may be due, or `stop` is.
-    pub(super) async fn wait(&self, stop: &CancellationToken) {
+    pub(super) async fn wait(bell: Pin<&mut Notified<'_>>, stop: &CancellationToken) {
         tokio::select! {
-            () = self.bell.notified() => {}
+            () = bell => {}
             () = stop.cancelled() => {}
             () = tokio::time::sleep(POLL) => {}
         }

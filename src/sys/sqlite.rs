@@ -1,7 +1,8 @@
 //! Opening the SQLite file that queue, history and outbox share, and calling it from async code.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
@@ -10,6 +11,9 @@ use rusqlite::{Connection, Transaction, TransactionBehavior};
 #[derive(Debug, Clone)]
 pub struct Database {
     connection: Arc<Mutex<Connection>>,
+    /// Held for a write by whoever of this process writes to the same file. Without it they would wait for one
+    /// another by sleeping, as they do for other processes, and mostly for too long.
+    turn: Arc<Mutex<()>>,
 }
 
 /// A database that cannot be opened or used.
@@ -23,16 +27,41 @@ pub enum DatabaseError {
     Ending,
 }
 
-/// How long a writer waits for other processes' transactions, each of which takes milliseconds.
-const BUSY: Duration = Duration::from_secs(30);
+/// How long a writer waits for other processes' transactions, each of which takes about a millisecond, before it
+/// looks again: soon at first, then less often, for half a minute in all.
+fn wait_for_others(times: i32) -> bool {
+    const SOON: i32 = 40;
+    const MOST: i32 = SOON + 6000;
+    std::thread::sleep(Duration::from_micros(if times < SOON { 250 } else { 5000 }));
+    times < MOST
+}
+
+/// One lock per file that this process writes to.
+fn turn(path: &Path) -> Arc<Mutex<()>> {
+    static TURNS: LazyLock<Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>> = LazyLock::new(Mutex::default);
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let mut turns = lock(&TURNS);
+    turns.retain(|_, turn| turn.strong_count() > 0);
+    if let Some(turn) = turns.get(&path).and_then(Weak::upgrade) {
+        return turn;
+    }
+    let turn = Arc::default();
+    turns.insert(path, Arc::downgrade(&turn));
+    turn
+}
+
+/// A panic in an earlier call rolled its transaction back; what the lock guards is sound.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 impl Database {
     /// Opens (and makes) the file at `path`, in WAL mode with synchronous=FULL, and runs `schema`, which must
     /// be harmless when it was run before.
     pub fn open(path: &Path, schema: &str) -> Result<Database, DatabaseError> {
         let open = || -> Result<Connection, rusqlite::Error> {
-            let connection = Connection::open(path)?;
-            connection.busy_timeout(BUSY)?;
+            let mut connection = Connection::open(path)?;
+            connection.busy_handler(Some(wait_for_others))?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
             connection.pragma_update(None, "synchronous", "FULL")?;
             connection.execute_batch(schema)?;
@@ -41,7 +70,7 @@ impl Database {
         };
         let connection =
             open().map_err(|source| DatabaseError::Open { path: path.display().to_string(), source })?;
-        Ok(Database { connection: Arc::new(Mutex::new(connection)) })
+        Ok(Database { connection: Arc::new(Mutex::new(connection)), turn: turn(path) })
     }
 
     /// Runs `work` in one write transaction, committed when it returns `Ok`.
@@ -50,7 +79,9 @@ impl Database {
         T: Send + 'static,
         W: FnOnce(&Transaction) -> Result<T, rusqlite::Error> + Send + 'static,
     {
+        let turn = Arc::clone(&self.turn);
         self.call(move |connection| {
+            let _turn = lock(&turn);
             // IMMEDIATE: a read that turns into a write would otherwise fail where another writer came between.
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = work(&transaction)?;
@@ -81,11 +112,7 @@ impl Database {
         W: FnOnce(&mut Connection) -> Result<T, rusqlite::Error> + Send + 'static,
     {
         let connection = Arc::clone(&self.connection);
-        let done = tokio::task::spawn_blocking(move || {
-            // A panic in an earlier call rolled its transaction back; the connection itself is sound.
-            let mut connection = connection.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            work(&mut connection)
-        });
+        let done = tokio::task::spawn_blocking(move || work(&mut lock(&connection)));
         Ok(done.await.map_err(|_| DatabaseError::Ending)??)
     }
 }
