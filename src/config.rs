@@ -130,6 +130,13 @@ impl Config {
             path: root.display().to_string(),
             reason: error.to_string(),
         })?;
+        // dnf splits and expands what it is told at these, and has no way to quote them.
+        if let Some(bad) = root.to_string_lossy().chars().find(|c| c.is_whitespace() || ",%$#".contains(*c)) {
+            return Err(ConfigError::BadRoot {
+                path: root.display().to_string(),
+                reason: format!("its path contains {bad:?}, which dnf cannot be told; choose another"),
+            });
+        }
         let logfile = match values.get("logs", "logfile") {
             Some(path) => PathBuf::from(path),
             None if own_root.is_some() => root.join("log/reimzul.log"),

@@ -191,3 +191,15 @@ fn a_worker_killed_in_the_middle_of_a_real_build_is_replaced_and_the_build_is_do
         .collect();
     assert_eq!(left, [""; 0], "the killed worker's folder was swept by the second one");
 }
+
+#[test]
+fn a_build_that_fails_by_what_it_left_publishes_no_rpm() {
+    let root = root();
+    let junk = "%install\ncd /builddir/build\nmkdir -p RPMS/x86_64\necho junk > RPMS/x86_64/junk-1-1.x86_64.rpm\n%files\n";
+    let head = "Name: junk\nVersion: 1\nRelease: 1\nSummary: Junk\nLicense: MIT\nBuildArch: noarch\n%description\nJunk.\n";
+    root.write("packages/junk.spec", &format!("{head}{junk}"));
+    let (ran, builds) = build(&root, &[&root.join("packages/junk.spec").display().to_string()], &[]);
+    assert_eq!((ran.code, &builds[0]["failure"]["class"]), (1, &Value::from("packaging")));
+    let left = root.files("bstore/repo").into_iter().filter(|file| file.ends_with("rpm")).count();
+    assert_eq!(left, 0, "an RPM in the folder would be listed");
+}

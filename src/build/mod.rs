@@ -190,13 +190,12 @@ impl Worker {
         let _linked = cancel.clone().drop_guard();
         let outcome = self.engine.build(request, &cancel).await;
         inventory.outcome(outcome.durations, outcome.buildroot);
-        match outcome.result {
-            Ok(()) => inventory.results(resultdir),
-            Err(failure) => {
-                inventory::remove_rpms(resultdir).map_err(|error| disk(&error))?;
-                Err(failure)
-            }
+        let result = outcome.result.and_then(|()| inventory.results(resultdir));
+        if result.is_err() {
+            // Whatever it failed by: an RPM in the folder would be listed.
+            inventory::remove_rpms(resultdir).map_err(|error| disk(&error))?;
         }
+        result
     }
 
     /// Makes the outcome durable, then tells of it.

@@ -161,7 +161,10 @@ const GRACE: Duration = Duration::from_secs(5);
 impl Launcher {
     /// Sandboxes whose init is this very program, even if its file was replaced since it started.
     pub fn of_this_program() -> Launcher {
-        Launcher::new(PathBuf::from(format!("/proc/{}/exe", std::process::id())))
+        let ours = PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+        // From a user namespace of its own an ordinary user's sandbox may not follow that link.
+        let exe = if nix::unistd::geteuid().is_root() { None } else { std::env::current_exe().ok() };
+        Launcher::new(exe.unwrap_or(ours))
     }
 
     /// Sandboxes whose init is `exe`, which must know [`SUBCOMMAND`].
