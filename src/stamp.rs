@@ -37,9 +37,8 @@ impl Stamps {
     /// Now, or the second after the last one given out, if that is later.
     async fn timestamp(&self, target: &Target, pkgname: &PkgName) -> Result<Timestamp, DatabaseError> {
         let (target, pkgname) = (target.to_string(), pkgname.to_string());
-        // The put of the job it is for makes it durable, in the same file.
         self.database
-            .write_lazily(move |sql| {
+            .write(move |sql| {
                 use rusqlite::OptionalExtension;
                 let last: Option<String> = sql
                     .query_row(

@@ -106,11 +106,8 @@ impl Outbox {
     }
 
     pub async fn delivered(&self, id: i64) -> Result<(), DatabaseError> {
-        // Undone by a power failure, it is delivered once more.
         self.database
-            .write_lazily(move |sql| {
-                sql.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![id])
-            })
+            .write(move |sql| sql.prepare_cached("DELETE FROM outbox WHERE id = ?1")?.execute(params![id]))
             .await
             .map(|_| ())
     }

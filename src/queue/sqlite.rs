@@ -148,10 +148,9 @@ impl Queue {
             // A waiting process writes nothing.
             return Ok(None);
         }
-        // After a power failure nobody holds anything: a reservation need not outlive one.
         let job = self
             .database
-            .write_lazily(move |sql| {
+            .write(move |sql| {
                 ready_what_is_due(sql, now)?;
                 ready_what_the_dead_held(sql, &run, &owner)?;
                 let Some(id) = most_urgent(sql, &tubes)? else { return Ok(None) };
@@ -188,7 +187,7 @@ impl Queue {
             return Ok(());
         }
         self.database
-            .write_lazily(move |sql| {
+            .write(move |sql| {
                 for tube in missing {
                     sql.execute(
                         "INSERT OR IGNORE INTO watchers (owner, tube) VALUES (?1, ?2)",
@@ -205,7 +204,7 @@ impl Queue {
         let (id, token, ttr) = (lease.id, lease.token, self.ttr);
         let changed = self
             .database
-            .write_lazily(move |sql| {
+            .write(move |sql| {
                 sql.execute(
                     "UPDATE jobs SET due = ?3 WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
                     params![id, token, now() + millis(ttr)],
@@ -217,38 +216,26 @@ impl Queue {
 
     pub async fn give_up(&self, lease: &Lease, how: GiveUp) -> Result<(), QueueError> {
         let (id, token) = (lease.id, lease.token);
-        let changed = match how {
-            // Undone by a power failure, it is handled again, as after any redelivery.
-            GiveUp::Delete => {
-                let delete = move |sql: &Transaction| {
-                    sql.prepare_cached(
+        let changed = self
+            .database
+            .write(move |sql| match how {
+                GiveUp::Delete => sql
+                    .prepare_cached(
                         "DELETE FROM jobs WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
                     )?
-                    .execute(params![id, token])
-                };
-                self.database.write_lazily(delete).await?
-            }
-            GiveUp::Release { delay, reason } => {
-                let release = move |sql: &Transaction| {
-                    sql.execute(
-                        "UPDATE jobs SET state = ?3, due = ?4, owner = NULL, releases = releases + 1, reason = ?5
-                         WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
-                        params![id, token, waiting(delay), now() + millis(delay), reason],
-                    )
-                };
-                self.database.write(release).await?
-            }
-            GiveUp::Bury { reason } => {
-                let bury = move |sql: &Transaction| {
-                    sql.execute(
-                        "UPDATE jobs SET state = 'buried', owner = NULL, reason = ?3
-                         WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
-                        params![id, token, reason],
-                    )
-                };
-                self.database.write(bury).await?
-            }
-        };
+                    .execute(params![id, token]),
+                GiveUp::Release { delay, reason } => sql.execute(
+                    "UPDATE jobs SET state = ?3, due = ?4, owner = NULL, releases = releases + 1, reason = ?5
+                     WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    params![id, token, waiting(delay), now() + millis(delay), reason],
+                ),
+                GiveUp::Bury { reason } => sql.execute(
+                    "UPDATE jobs SET state = 'buried', owner = NULL, reason = ?3
+                     WHERE id = ?1 AND reserves = ?2 AND state = 'reserved'",
+                    params![id, token, reason],
+                ),
+            })
+            .await?;
         self.bell.notify_waiters();
         held(lease, changed)
     }

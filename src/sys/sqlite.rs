@@ -36,17 +36,6 @@ fn wait_for_others(times: i32) -> bool {
     times < MOST
 }
 
-fn commit<T>(
-    connection: &mut Connection,
-    work: impl FnOnce(&Transaction) -> Result<T, rusqlite::Error>,
-) -> Result<T, rusqlite::Error> {
-    // IMMEDIATE: a read that turns into a write would otherwise fail where another writer came between.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let value = work(&transaction)?;
-    transaction.commit()?;
-    Ok(value)
-}
-
 /// One lock per file that this process writes to.
 fn turn(path: &Path) -> Arc<Mutex<()>> {
     static TURNS: LazyLock<Mutex<HashMap<PathBuf, Weak<Mutex<()>>>>> = LazyLock::new(Mutex::default);
@@ -84,7 +73,7 @@ impl Database {
         Ok(Database { connection: Arc::new(Mutex::new(connection)), turn: turn(path) })
     }
 
-    /// Runs `work` in one write transaction, committed when it returns `Ok`: from then on it is there for ever.
+    /// Runs `work` in one write transaction, committed when it returns `Ok`.
     pub async fn write<T, W>(&self, work: W) -> Result<T, DatabaseError>
     where
         T: Send + 'static,
@@ -93,26 +82,11 @@ impl Database {
         let turn = Arc::clone(&self.turn);
         self.call(move |connection| {
             let _turn = lock(&turn);
-            commit(connection, work)
-        })
-        .await
-    }
-
-    /// Like [`write`](Self::write), for what may be undone by a power failure, and by nothing less, when no other
-    /// write has followed: the log is one, and a later commit makes all earlier ones durable too. It does not
-    /// wait for the disk.
-    pub async fn write_lazily<T, W>(&self, work: W) -> Result<T, DatabaseError>
-    where
-        T: Send + 'static,
-        W: FnOnce(&Transaction) -> Result<T, rusqlite::Error> + Send + 'static,
-    {
-        let turn = Arc::clone(&self.turn);
-        self.call(move |connection| {
-            let _turn = lock(&turn);
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            let done = commit(connection, work);
-            connection.pragma_update(None, "synchronous", "FULL")?;
-            done
+            // IMMEDIATE: a read that turns into a write would otherwise fail where another writer came between.
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
         })
         .await
     }
