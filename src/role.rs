@@ -86,7 +86,7 @@ impl Site {
     pub fn engine(&self) -> Engine {
         match self.config.engine {
             EngineChoice::Overlay => Engine::Overlay(Overlay::new(self.config.layout.clone())),
-            EngineChoice::Null => Engine::Null(Null::from_environment()),
+            EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
         }
     }
 

@@ -67,6 +67,15 @@ impl Arch {
         }
     }
 
+    /// The 32-bit arch that is built along with this one, from the same source RPM into the same target.
+    pub fn companion(self) -> Option<Arch> {
+        match self {
+            Arch::X86_64 => Some(Arch::I386),
+            Arch::Ppc64 => Some(Arch::Ppc),
+            Arch::I386 | Arch::Noarch | Arch::Armv7l | Arch::Aarch64 | Arch::Ppc64le | Arch::Ppc => None,
+        }
+    }
+
     /// What `rpmbuild --target` is given for it.
     pub fn rpm_target(self) -> &'static str {
         match self {

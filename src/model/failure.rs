@@ -20,6 +20,8 @@ pub enum Class {
     Packaging,
     /// The build took longer than its target allows.
     Timeout,
+    /// The build used more than its builder allows: memory, processes, disk.
+    Limit,
     /// The target or the builder is not configured, or wrongly.
     Config,
     /// No room left on the builder or the bstore.
@@ -50,6 +52,7 @@ impl Class {
             Class::Check => "check",
             Class::Packaging => "packaging",
             Class::Timeout => "timeout",
+            Class::Limit => "limit",
             Class::Config => "config",
             Class::Disk => "disk",
             Class::Upload => "upload",
@@ -67,6 +70,7 @@ impl Class {
             | Class::Check
             | Class::Packaging
             | Class::Timeout
+            | Class::Limit
             | Class::Config => Blame::Package,
             Class::Disk | Class::Upload | Class::Lost | Class::Killed => Blame::Farm,
         }

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::Arch;
+
 /// Why a name was not accepted.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{what} '{text}' {why}")]
@@ -136,6 +138,23 @@ impl Target {
     }
 }
 
+impl Target {
+    /// What the configuration for builds of `arch` into this target is called: for i386 the `x86_64` in its name
+    /// becomes `i386`, for ppc `ppc64` becomes `ppc`, for noarch whichever arch stands in it becomes `noarch`.
+    pub fn configured_as(&self, arch: Arch) -> Target {
+        let swap = |from: &str, to: &str| self.0.contains(from).then(|| Target(self.0.replace(from, to)));
+        let other = match arch {
+            Arch::I386 => swap("x86_64", "i386"),
+            Arch::Ppc => swap("ppc64", "ppc"),
+            Arch::Noarch => {
+                ["x86_64", "ppc64le", "ppc64", "i386", "i686"].iter().find_map(|from| swap(from, "noarch"))
+            }
+            Arch::X86_64 | Arch::Armv7l | Arch::Aarch64 | Arch::Ppc64 | Arch::Ppc64le => None,
+        };
+        other.unwrap_or_else(|| self.clone())
+    }
+}
+
 impl SrpmName {
     /// Name and version-release as the *file name* says them, for events about a source RPM whose header
     /// cannot be read: `bash-4.2.46-29.el7.src.rpm` is `bash`, `4.2.46-29.el7`.
@@ -189,5 +208,14 @@ mod tests {
         assert_eq!(split("a-b-1.0-2.el7.src.rpm"), ("a-b".into(), "1.0-2.el7".into()));
         assert_eq!(split("odd.src.rpm"), ("odd".into(), "0-0".into()));
         assert_eq!(split("x--1.src.rpm"), ("x".into(), "0-0".into()));
+    }
+
+    #[test]
+    fn a_companion_is_configured_under_a_name_of_its_own() {
+        let named = |target: &str, arch| target.parse::<Target>().unwrap().configured_as(arch).to_string();
+        assert_eq!(named("c7.u.x86_64", Arch::I386), "c7.u.i386");
+        assert_eq!(named("c7.u.ppc64", Arch::Ppc), "c7.u.ppc");
+        assert_eq!(named("c7.u.ppc64le", Arch::Noarch), "c7.u.noarch");
+        assert_eq!(named("c7.u.x86_64", Arch::X86_64), "c7.u.x86_64");
     }
 }

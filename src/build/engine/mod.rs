@@ -55,6 +55,14 @@ impl Engine {
         }
     }
 
+    /// Whether there is a configuration to build for `arch` into `target`: a companion is built only then.
+    pub fn knows(&self, target: &Target, arch: Arch) -> bool {
+        match self {
+            Engine::Overlay(overlay) => overlay.knows(target, arch),
+            Engine::Null(null) => null.knows(target, arch),
+        }
+    }
+
     /// Removes what dead builds left on this machine.
     pub async fn sweep(&self) {
         match self {

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Outcome, Request};
 use crate::model::record::EngineName;
-use crate::model::{Class, Failure};
+use crate::model::{Arch, Class, Failure, Layout, Target};
 
 const SECONDS: &str = "REIMZUL_NULL_ENGINE_SECONDS";
 
@@ -19,16 +19,24 @@ const SECONDS: &str = "REIMZUL_NULL_ENGINE_SECONDS";
 pub struct Null {
     /// How long a build takes.
     takes: Duration,
+    /// Where target files say which companions there are; without it there is none.
+    layout: Option<Layout>,
 }
 
 impl Null {
     pub fn taking(takes: Duration) -> Null {
-        Null { takes }
+        Null { takes, layout: None }
     }
 
-    pub fn from_environment() -> Null {
+    pub fn from_environment(layout: Layout) -> Null {
         let seconds = std::env::var(SECONDS).ok().and_then(|text| text.parse().ok());
-        Null::taking(seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default())
+        let takes = seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default();
+        Null { takes, layout: Some(layout) }
+    }
+
+    /// See [`super::Engine::knows`].
+    pub fn knows(&self, target: &Target, arch: Arch) -> bool {
+        self.layout.as_ref().is_some_and(|layout| layout.target_file(&target.configured_as(arch)).exists())
     }
 
     pub async fn build(&self, request: Request<'_>, cancel: &CancellationToken) -> Outcome {

@@ -63,6 +63,11 @@ impl Overlay {
         EngineName { name: "overlay".into(), version: env!("CARGO_PKG_VERSION").into() }
     }
 
+    /// See [`super::Engine::knows`].
+    pub fn knows(&self, target: &Target, arch: Arch) -> bool {
+        TargetFile::path_for_arch(&self.layout, target, arch).exists()
+    }
+
     /// Removes what builders that died left behind. To be called when a worker starts.
     pub async fn sweep(&self) -> Result<(), FileError> {
         for folder in place::files_starting(&self.cache(), "") {

@@ -70,15 +70,12 @@ impl TargetFile {
     /// Reads the file for builds of `arch` into `target`. A companion arch has a file of its own: that of
     /// `c7.u.x86_64` for i386 is `c7.u.i386.repo`. For noarch it may have one.
     pub fn for_arch(layout: &Layout, target: &Target, arch: Arch) -> Result<TargetFile, TargetError> {
-        let file = match companion(target.as_str(), arch) {
-            // A plain word stays one when an arch in it becomes another.
-            Some(name) => name.parse().unwrap_or_else(|_| target.clone()),
-            None => target.clone(),
-        };
-        if arch == Arch::Noarch && !layout.target_file(&file).exists() {
-            return TargetFile::load(layout, target);
-        }
-        TargetFile::load_as(layout, target, &file)
+        TargetFile::load_as(layout, target, &file_for_arch(layout, target, arch))
+    }
+
+    /// Where the file that [`TargetFile::for_arch`] reads is, or would be.
+    pub fn path_for_arch(layout: &Layout, target: &Target, arch: Arch) -> PathBuf {
+        layout.target_file(&file_for_arch(layout, target, arch))
     }
 
     fn load_as(layout: &Layout, target: &Target, file: &Target) -> Result<TargetFile, TargetError> {
@@ -203,16 +200,10 @@ impl TargetFile {
 const OWN_ID: &str = "reimzul-own";
 
 /// What stands in the file's name for a companion arch; `None` where it is the target's own.
-fn companion(target: &str, arch: Arch) -> Option<String> {
-    let swap = |from: &str, to: &str| target.contains(from).then(|| target.replacen(from, to, 1));
-    match arch {
-        Arch::I386 => swap("x86_64", "i386"),
-        Arch::Ppc => swap("ppc64", "ppc"),
-        Arch::Noarch => {
-            ["x86_64", "ppc64le", "ppc64", "i386", "i686"].iter().find_map(|from| swap(from, "noarch"))
-        }
-        _ => None,
-    }
+/// The name of the file for builds of `arch` into `target`.
+fn file_for_arch(layout: &Layout, target: &Target, arch: Arch) -> Target {
+    let file = target.configured_as(arch);
+    if arch == Arch::Noarch && !layout.target_file(&file).exists() { target.clone() } else { file }
 }
 
 fn known(layout: &Layout) -> String {
@@ -388,14 +379,6 @@ mod tests {
         std::fs::create_dir(layout.targets()).unwrap();
         std::fs::write(layout.targets().join("a.x86_64.repo"), TEXT).unwrap();
         assert!(load().ends_with("targets there are: a.x86_64"), "{}", load());
-    }
-
-    #[test]
-    fn a_companion_arch_has_a_file_of_its_own() {
-        assert_eq!(companion("c7.u.x86_64", Arch::I386).as_deref(), Some("c7.u.i386"));
-        assert_eq!(companion("c7.u.ppc64", Arch::Ppc).as_deref(), Some("c7.u.ppc"));
-        assert_eq!(companion("c7.u.x86_64", Arch::Noarch).as_deref(), Some("c7.u.noarch"));
-        assert_eq!(companion("c7.u.x86_64", Arch::X86_64), None);
     }
 
     #[test]
