@@ -3,6 +3,7 @@
 //! Every engine takes the same [`Request`], returns the same [`Outcome`] and leaves the same files in the
 //! result folder: `build.log`, `root.log`, `state.log`, `installed_pkgs.log` always, `*.rpm` on success.
 
+mod diagnose;
 pub mod null;
 pub mod overlay;
 

@@ -7,7 +7,6 @@
 
 mod base;
 mod check;
-mod diagnose;
 mod dnf;
 mod install;
 mod pack;

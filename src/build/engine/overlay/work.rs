@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::diagnose;
 use super::dnf::disk;
+use crate::build::engine::diagnose;
 use crate::model::{Class, Failure};
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
