@@ -1,5 +1,8 @@
 //! Realistic logs, and what is told from them.
 
+use std::path::Path;
+
+use super::text::TAIL;
 use super::*;
 
 fn failed(part: &str, said: &str) -> Failure {
