@@ -50,7 +50,9 @@ pub fn dnf(tail: &str, full: bool) -> Failure {
 /// A line without dnf's bullets.
 fn without_bullets(line: &str) -> String {
     let line = line.trim_start().trim_start_matches("- ").trim_start_matches("Error: ");
-    match line.strip_prefix("No matching package to install: ") {
+    let line = line.trim_start_matches("Problem: ");
+    let unmet = ["No matching package to install: ", "nothing provides requested "];
+    match unmet.iter().find_map(|words| line.strip_prefix(words)) {
         Some(what) => format!("nothing provides {what}"),
         None => line.to_owned(),
     }

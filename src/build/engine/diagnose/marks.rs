@@ -18,7 +18,7 @@ pub enum Worth {
     Test,
 }
 
-/// Which lines after one with a mark belong to it.
+/// Which lines near one with a mark belong to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
     None,
@@ -28,6 +28,8 @@ pub enum Follow {
     Indented(usize),
     /// So many that a command of ninja's printed, without the command itself.
     Output(usize),
+    /// And one before it: the last that has these words, among so many.
+    Before(&'static str, usize),
 }
 
 /// Where in a line a mark's words stand. A program's folder does not count as its beginning.
@@ -175,7 +177,8 @@ const TEST: &[Mark] = &[
 
 const CAUSE: &[Mark] = &[
     // compilers
-    within(": error: "),
+    start("libtool:").and("error: "),
+    within(": error: ").then(Follow::Before("required from here", 3)),
     within(": fatal error: "),
     within(": internal compiler error: "),
     within(": Fehler: "),
@@ -206,8 +209,8 @@ const CAUSE: &[Mark] = &[
     end(" is missing on your system."),
     start("Setup: Encountered missing").then(Follow::Next(1)),
     // unpacking and patching
-    within(" hunk FAILED -- saving rejects to file "),
-    within(" hunks FAILED -- saving rejects to file "),
+    within(" hunk FAILED -- saving rejects to file ").then(Follow::Before("Patch #", 1000)),
+    within(" hunks FAILED -- saving rejects to file ").then(Follow::Before("Patch #", 1000)),
     start("can't find file to patch").then(Follow::Next(4)),
     start("patch: **** "),
     start("gzip: "),
@@ -249,6 +252,7 @@ const CAUSE: &[Mark] = &[
     within("Cannot allocate memory"),
     within("virtual memory exhausted"),
     // rpm's own checks of what was installed
+    end(" in installed files; aborting").then(Follow::Before("/BUILDROOT/", 3)),
     start("*** ERROR: "),
     start("ERROR  "),
     // any program

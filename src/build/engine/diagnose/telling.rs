@@ -16,10 +16,13 @@ const LAST_WORDS: usize = 3;
 pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
     let output = Output::of(tail, part);
     let commands = Commands::of(&output);
+    let trace = commands.last.map(|at| text::clean(&output.lines[at]));
     let said = output.after(commands.last);
     let told = said.best(Worth::Cause);
+    // `Segmentation fault`: whose?
+    let bare = told.len() == 1 && !told[0].contains(':');
     if !told.is_empty() {
-        return told;
+        return distinct(told.into_iter().chain(trace.filter(|_| bare)));
     }
     // `exit $failed`: what failed was said before.
     let earlier = output.best(Worth::Cause);
@@ -31,7 +34,6 @@ pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
         return told;
     }
     let words = said.last_words(said.lines.len());
-    let trace = commands.last.map(|at| text::clean(&output.lines[at]));
     let told = if words.is_empty() { earlier } else { words };
     distinct(told.into_iter().chain(trace))
 }
@@ -151,11 +153,11 @@ impl<'a> Output<'a> {
     fn show<'b>(&self, found: impl Iterator<Item = &'b Found>) -> Vec<String> {
         distinct(found.flat_map(|found| {
             let line = text::fit(self.lines[found.line].trim_start(), found.at);
-            std::iter::once(line).chain(self.following(found))
+            std::iter::once(line).chain(self.belonging(found))
         }))
     }
 
-    fn following(&self, found: &Found) -> Vec<String> {
+    fn belonging(&self, found: &Found) -> Vec<String> {
         let after = &self.lines[found.line + 1..];
         let take = |lines: &mut dyn Iterator<Item = &Cow<'a, str>>, most: usize| -> Vec<String> {
             lines.take(most).map(|line| text::fit(line.trim_end(), 0)).collect()
@@ -172,6 +174,10 @@ impl<'a> Output<'a> {
             Follow::Output(most) => {
                 let own = |line: &&Cow<'a, str>| said(line) && !line.starts_with(['[', 'n']);
                 take(&mut after.iter().skip(1).take_while(own), most)
+            }
+            Follow::Before(words, most) => {
+                let before = self.lines[..found.line].iter().rev().take(most);
+                take(&mut before.filter(|line| line.contains(words)), 1)
             }
         }
     }

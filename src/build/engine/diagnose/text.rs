@@ -60,7 +60,7 @@ pub fn fit(line: &str, at: usize) -> String {
         text.chars().take(LONGEST_LINE - 1).chain(['…']).collect()
     };
     let before = line.get(..at).map_or(0, |before| before.chars().count());
-    if before < LONGEST_LINE / 2 {
+    if before < LONGEST_LINE / 2 || line.chars().count() <= LONGEST_LINE {
         return longest(line);
     }
     longest(&['…'].into_iter().chain(line.chars().skip(before - LONGEST_LINE / 4)).collect::<String>())
@@ -82,7 +82,15 @@ pub fn last_part(tail: &str) -> Option<String> {
 
 /// The last line of a log that says what was being done.
 pub fn last_said(tail: &str) -> Option<String> {
-    tail.lines().rev().map(clean).find(|line| !line.is_empty())
+    last_lines(tail, 1).pop()
+}
+
+/// The last few lines of a log that say something.
+pub fn last_lines(tail: &str, most: usize) -> Vec<String> {
+    let said = tail.rsplit(['\n', '\r']).map(clean).filter(|line| !line.is_empty());
+    let mut lines: Vec<String> = said.take(most).collect();
+    lines.reverse();
+    lines
 }
 
 /// The output of the last part of the spec that was run, without rpmbuild's summary after it.
