@@ -128,6 +128,9 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// File names in `collect_to`.
     pub collected: Vec<String>,
+    /// Why results were not taken, a sentence each.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Why the sandbox could not be made, or the results not be collected.
     pub error: Option<String>,
     /// A log could not be written for want of room.

@@ -126,7 +126,8 @@ fn carry_out(plan: &Plan, report: &mut Report) -> Result<(), Problem> {
         return Ok(());
     }
     if let Some(to) = collect_to {
-        report.collected = collect::rpms(&plan.collect, &to)?;
+        let collected = collect::rpms(&plan.collect, &to)?;
+        (report.collected, report.refused) = (collected.taken, collected.refused);
     }
     if plan.furnish {
         furnish(&plan.at)?;
