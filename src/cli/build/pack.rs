@@ -7,6 +7,7 @@ use crate::build::engine::overlay::Packing;
 use crate::cli::Failure;
 use crate::cli::submit::What;
 use crate::cli::watch::Board;
+use crate::model::Layout;
 use crate::model::name::word;
 use crate::role::Site;
 use crate::shutdown::Shutdown;
@@ -16,38 +17,44 @@ use crate::sys::fs::{self, FileError};
 /// Larger than any spec: nothing is copied and parsed that cannot be one.
 const LARGEST_SPEC: u64 = 64 << 20;
 
+/// What was named, with what can be accepted already: the source RPMs.
+pub type Named = Vec<(PathBuf, Option<Accepted>)>;
+
+/// What costs nothing to find out is found out of every package first: making a source RPM may take a base chroot.
+pub fn look_at(layout: &Layout, what: &What, packages: &[PathBuf]) -> Result<Named, Failure> {
+    let look = |package: &PathBuf| {
+        let request = what.request(package.clone(), true)?;
+        submit::accept_target(layout, &request)?;
+        let accepted = match kind(package)? {
+            Kind::Srpm => Some(submit::accept(layout, &request)?),
+            Kind::Spec => None,
+        };
+        Ok((package.clone(), accepted))
+    };
+    packages.iter().map(look).collect()
+}
+
 /// Accepts every package, or says what is wrong with the first bad one. Nothing is queued, and nothing kept in
 /// `incoming/` unless all are good.
 pub async fn accept_all(
     site: &Site,
     what: &What,
-    packages: &[PathBuf],
+    named: Named,
     board: &Board,
     stop: &Shutdown,
 ) -> Result<Vec<Accepted>, Failure> {
-    let layout = &site.config.layout;
-    // First what costs nothing: making a source RPM may take a base chroot.
-    let mut looked_at = Vec::new();
-    for package in packages {
-        let request = what.request(package.clone(), true)?;
-        submit::accept_target(layout, &request)?;
-        looked_at.push(match kind(package)? {
-            Kind::Srpm => Some(submit::accept(layout, &request)?),
-            Kind::Spec => None,
-        });
-    }
     let out = Scratch::new(site);
-    let mut accepted = Vec::new();
-    for (package, looked_at) in packages.iter().zip(looked_at) {
-        accepted.push(match looked_at {
+    let mut all = Vec::new();
+    for (package, accepted) in named {
+        all.push(match accepted {
             Some(accepted) => accepted,
-            None => accept_spec(site, what, package, &out, board, stop).await?,
+            None => accept_spec(site, what, &package, &out, board, stop).await?,
         });
     }
-    for package in &accepted {
-        package.keep(layout)?;
+    for package in &all {
+        package.keep(&site.config.layout)?;
     }
-    Ok(accepted)
+    Ok(all)
 }
 
 enum Kind {
