@@ -85,11 +85,12 @@ fn result(path: &Path) -> Result<ResultFile, String> {
     if let Some(kind) = kind(found.file_type()) {
         return Err(format!("the result {file} is {kind}"));
     }
-    let Whole { header, sha256, size } = rpm::whole(path).map_err(|error| error.to_string())?;
+    let Whole { header, sha256, size, content } = rpm::whole(path).map_err(|error| error.to_string())?;
     if !header.is_source() && file != header.file_name() {
         return Err(format!("the result {file} says in its header that it is {}", header.file_name()));
     }
-    Ok(ResultFile { file, nevra: header.nevra(), size, sha256 })
+    let is_shared = header.is_source() || header.arch == "noarch";
+    Ok(ResultFile { file, nevra: header.nevra(), size, sha256, content: is_shared.then_some(content) })
 }
 
 fn millis(seconds: f64) -> f64 {

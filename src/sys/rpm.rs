@@ -2,6 +2,7 @@
 //!
 //! Format: the "RPM V4 package format" manual page of rpm (lead, signature header, header, payload).
 
+mod content;
 mod vet;
 
 use std::fs::File;
@@ -13,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::fs::{FileError, hex, open_regular};
 use crate::model::name::{BadName, word};
+use crate::model::record::Content;
 use crate::model::{PkgName, VersionRelease};
 
 /// An RPM that cannot be used.
@@ -68,6 +70,7 @@ pub struct Whole {
     pub sha256: String,
     /// Bytes.
     pub size: u64,
+    pub content: Content,
 }
 
 /// What only a source RPM's header says.
@@ -114,7 +117,7 @@ pub fn whole(path: &Path) -> Result<Whole, RpmError> {
     {
         return Err(rpm.damaged("its payload does not match the digest in its header".into()));
     }
-    Ok(Whole { header, sha256: hashed.whole, size: hashed.size })
+    Ok(Whole { header, sha256: hashed.whole, size: hashed.size, content: content::content(&rpm.metadata) })
 }
 
 /// What every RPM's lead begins with.
