@@ -39,13 +39,11 @@ pub fn fetch(layout: &Layout, job: &BuildJob, stamp: &Stamp) -> Result<Source, F
 /// Name, version-release and SHA-256 of an unstamped job's source RPM. Where its header cannot be read, the
 /// first two come from the file's name; [`fetch`] will then fail, and the build be reported so.
 pub fn identify(layout: &Layout, job: &BuildJob) -> (PkgName, VersionRelease, String) {
-    match rpm::whole(&layout.srpm(&job.srpm)) {
-        Ok(whole) => (whole.header.name, whole.header.evr, whole.sha256),
-        Err(_) => {
-            let (pkgname, evr) = job.srpm.split();
-            (pkgname, evr, String::new())
-        }
+    if let Ok(whole) = rpm::whole(&layout.srpm(&job.srpm)) {
+        return (whole.header.name, whole.header.evr, whole.sha256);
     }
+    let (pkgname, evr) = job.srpm.split();
+    (pkgname, evr, String::new())
 }
 
 fn unusable(why: String) -> Failure {

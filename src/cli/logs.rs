@@ -129,8 +129,8 @@ impl Shown {
 /// The log that tells most: the one a failure names, else build.log as soon as it says something.
 fn telling(named: &Named, folder: &Path) -> String {
     let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
-    if let Some(log) = failure.and_then(|failure| failure.log.clone()) {
-        return log;
+    if let Some(failure) = failure.filter(|failure| failure.log.is_some()) {
+        return failure.log_name().to_owned();
     }
     let has_text = |log: &str| folder.join(log).metadata().is_ok_and(|data| data.len() > 0);
     if has_text("build.log") || !has_text("root.log") { "build.log".into() } else { "root.log".into() }

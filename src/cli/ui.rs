@@ -80,14 +80,10 @@ pub fn print(table: &Table) {
 pub fn print_json(value: &impl Serialize) {
     let text = serde_json::to_string_pretty(value).expect("what is printed serializes");
     // Within strings only: what JSON leaves as it is, a terminal may not.
-    let escaped = text.chars().fold(String::with_capacity(text.len()), |mut escaped, c| {
-        if c == '\n' || is_plain(c) {
-            escaped.push(c);
-        } else {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
-        }
-        escaped
-    });
+    let escape = |c: char| {
+        if c == '\n' || is_plain(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
+    };
+    let escaped: String = text.chars().map(escape).collect();
     say!("{escaped}");
 }
 

@@ -314,11 +314,11 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
     }
     for build in builds {
         for warning in build.outcome.iter().flat_map(|document| &document.event.warnings) {
-            ui::tell!("warning: {warning}");
+            ui::tell!("warning: {}", plain(warning));
         }
         let failure = build.outcome.as_ref().and_then(|document| document.event.failure.as_ref());
         if let Some(failure) = failure {
-            let log = build.folder(layout).join(failure.log.as_deref().unwrap_or("build.log"));
+            let log = build.folder(layout).join(failure.log_name());
             ui::say!();
             ui::failure(&build.path.to_string(), failure, log.exists().then_some(ui::short(&log)).as_deref());
         }
