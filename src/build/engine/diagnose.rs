@@ -9,7 +9,7 @@ mod text;
 use crate::model::{Class, Failure};
 
 pub use self::dnf::dnf;
-pub use self::text::{clean, last_part, last_said, read_tail};
+pub use self::text::{clean, last_lines, last_part, last_said, read_head, read_tail};
 
 use self::text::distinct;
 
@@ -28,7 +28,12 @@ pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Fail
     }
     if status > 128 {
         let said = format!("rpmbuild was ended by signal {}", status - 128);
-        return Failure::from_log(Class::Killed, phase, "build.log", distinct([said].into_iter().chain(lines)));
+        return Failure::from_log(
+            Class::Killed,
+            phase,
+            "build.log",
+            distinct([said].into_iter().chain(lines)),
+        );
     }
     if let Some(killed) = lines.iter().find(|line| line.contains("Killed signal terminated program")) {
         // Somebody, most likely the kernel for want of memory: the package need not be at fault.

@@ -341,8 +341,7 @@ fn position(line: &str) -> Option<Worth> {
 fn meson_test(line: &str) -> bool {
     let mut words = line.split_whitespace();
     let count = words.next().is_some_and(|word| {
-        word.split_once('/')
-            .is_some_and(|(one, all)| [one, all].iter().all(|n| n.parse::<u32>().is_ok()))
+        word.split_once('/').is_some_and(|(one, all)| [one, all].iter().all(|n| n.parse::<u32>().is_ok()))
     });
     count && words.any(|word| matches!(word, "FAIL" | "ERROR" | "TIMEOUT"))
 }

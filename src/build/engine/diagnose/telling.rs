@@ -20,7 +20,7 @@ pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
     let said = output.after(commands.last);
     let told = said.best(Worth::Cause);
     // `Segmentation fault`: whose?
-    let bare = told.len() == 1 && !told[0].contains(':');
+    let bare = told.len() == 1 && !told[0].contains(':') && said.having(Worth::Test).is_empty();
     if !told.is_empty() {
         return distinct(told.into_iter().chain(trace.filter(|_| bare)));
     }

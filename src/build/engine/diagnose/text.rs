@@ -19,6 +19,8 @@ pub fn read_tail(log: &Path, from: u64) -> String {
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(log)?;
         let length = file.metadata()?.len();
+        // One that was shortened since has its end where it has it.
+        let from = if from > length { 0 } else { from };
         file.seek(SeekFrom::Start(from.max(length.saturating_sub(TAIL))))?;
         let mut bytes = Vec::new();
         file.take(TAIL).read_to_end(&mut bytes)?;
@@ -26,6 +28,16 @@ pub fn read_tail(log: &Path, from: u64) -> String {
     };
     let bytes = read().unwrap_or_default();
     String::from_utf8(bytes).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+}
+
+/// The beginning of a log, likewise.
+pub fn read_head(log: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(log).and_then(|file| file.take(TAIL).read_to_end(&mut bytes));
+    if read.is_err() {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A log's lines, without escape sequences and control characters. A progress bar's states are lines, too.

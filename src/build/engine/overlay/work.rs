@@ -68,18 +68,22 @@ pub async fn run_plan(
             let class = if full || error.contains(diagnose::NO_SPACE) { Class::Disk } else { Class::Config };
             Err(Failure::new(class, phase, format!("the sandbox failed: {error}")).retried(true))
         }
+        (_, Some(Report { refused, .. })) if !refused.is_empty() => Err(results_refused(&refused)),
         (_, Some(report)) => Ok(report),
         (_, None) if free_bytes(scratch).is_some_and(|free| free < NO_ROOM) => {
             Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
         }
         (end, None) => {
-            let said = diagnose::read_tail(&own_log, 0);
-            let said = said.lines().last().unwrap_or("it said nothing");
-            Err(Failure::new(
-                Class::Killed,
-                phase,
-                format!("the sandbox ended by {end}: {}", diagnose::clean(said)),
-            ))
+            let said = diagnose::last_said(&diagnose::read_tail(&own_log, 0));
+            let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+            Err(Failure::new(Class::Killed, phase, format!("the sandbox ended by {end}: {said}")))
         }
     }
+}
+
+/// What the build left is nothing that an RPM build leaves.
+fn results_refused(refused: &[String]) -> Failure {
+    let mut failure = Failure::new(Class::Packaging, "collect", "");
+    failure.lines = refused.iter().take(5).map(|line| diagnose::clean(line)).collect();
+    failure
 }
