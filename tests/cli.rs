@@ -67,7 +67,7 @@ async fn a_first_day() {
     session.run(&root, &["query"]);
     session.run(&root, &["query", "--all"]);
     session.run(&root, &["query", "--classic"]);
-    session.run(&root, &["query", "-s", "failed"]);
+    session.run(&root, &["query", "-s", "failed", "--why"]);
     session.run(&root, &["logs", "other"]);
     session.run(&root, &["logs", "other", "--log", "root.log"]);
     session.run(&root, &["logs", "other", "--log", "state"]);

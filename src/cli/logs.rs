@@ -9,7 +9,7 @@ use serde_json::json;
 use super::named::{self, Named};
 use super::{Done, Failure, exit, ui, watch};
 use crate::model::Layout;
-use crate::model::text::plain_lines;
+use crate::model::text::{plain, plain_lines};
 use crate::role::Site;
 
 /// Show or follow the log of a build.
@@ -64,6 +64,7 @@ impl Logs {
             let here = if here.is_empty() { "no logs".to_owned() } else { here };
             return Err(Failure::Usage(format!("{} has no log '{log}', but {here}", named.path)));
         }
+        tell_why(&named);
         Ok(exit::OK)
     }
 
@@ -90,6 +91,17 @@ impl Logs {
             }
             shown.offset += read as u64;
             shown.print(&buffer[..read]);
+        }
+    }
+}
+
+/// Says below a failed build's log which of its lines tell why; not on the output, which is the log and nothing else.
+fn tell_why(named: &Named) {
+    let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
+    if let Some(failure) = failure {
+        ui::tell!("{} failure in {}:", failure.class, plain(&failure.phase));
+        for line in &failure.lines {
+            ui::tell!("  {}", plain(line));
         }
     }
 }

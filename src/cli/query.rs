@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::named::Named;
 use super::{Done, Failure, exit, ui};
 use crate::history::{Document, Find};
 use crate::model::text::plain;
@@ -13,7 +14,7 @@ use crate::role::Site;
 /// The latest of each source RPM, and those being built; with --all former ones too.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  reimzul query -s Failed
+  reimzul query -s Failed --why
   reimzul query -t mini.x86_64 --json
   reimzul query -s Success -t c9.x86_64 --classic")]
 pub struct Query {
@@ -29,6 +30,9 @@ pub struct Query {
     /// Former builds too
     #[arg(long)]
     all: bool,
+    /// Below the list, what failed in each failed build, with the log lines that tell why
+    #[arg(long, conflicts_with = "classic")]
+    why: bool,
     /// Print what the old reimzul_query printed
     #[arg(long)]
     classic: bool,
@@ -54,6 +58,9 @@ impl Query {
             ui::say!("no such builds");
         } else {
             print(&found);
+            if self.why {
+                tell_why(site, &found);
+            }
         }
         Ok(exit::OK)
     }
@@ -78,6 +85,18 @@ fn print(found: &[Document]) {
         ]);
     }
     ui::print(&table);
+}
+
+/// What each failed build failed by.
+fn tell_why(site: &Site, found: &[Document]) {
+    for document in found {
+        let Some(failure) = &document.event.failure else { continue };
+        let named = Named { path: document.event.path(), document: Some(document.clone()) };
+        let log = named.folder(&site.config.layout).map(|folder| folder.join(failure.log_name()));
+        let log = log.filter(|log| log.exists()).map(|log| ui::short(&log));
+        ui::say!();
+        ui::failure(&named.path.to_string(), failure, log.as_deref());
+    }
 }
 
 /// The old command's line. Its two blanks after the timestamp are meant: scripts split at them.
