@@ -71,7 +71,7 @@ async fn pack(
     let request = what.request(spec.to_owned(), true)?;
     let arch: Arch = request.arch.parse().map_err(SubmitError::from)?;
     let target: Target = request.target.with_arch(&request.arch).map_err(SubmitError::from)?;
-    submit::check_target(&site.config.layout, &target)?;
+    submit::check_target(&site.config.layout, spec, &target, arch).map_err(SubmitError::from)?;
     let sourcedir = spec.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let packing = Packing { spec, sourcedir, target: &target, arch, disttag: &request.disttag, outdir: out };
     engine.make_srpm(&packing, stop.stop()).await.map_err(|failure| {
