@@ -5,15 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::diagnose;
 use super::dnf::disk;
+use crate::build::engine::{NO_ROOM, diagnose};
 use crate::model::{Class, Failure};
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
 use crate::sys::sandbox::{Launcher, Plan, Report};
-
-/// A file system with less than this free, in bytes, is full to a build.
-pub const NO_ROOM: u64 = 64 << 20;
 
 /// The bounds.
 #[derive(Debug, Clone)]
