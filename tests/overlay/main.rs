@@ -1,6 +1,7 @@
 //! The overlay engine, with real builds in real chroots of the mini distribution (`examples/mini-distro`).
 
 mod bases;
+mod collection;
 mod failures;
 mod harness;
 mod leftovers;

@@ -145,7 +145,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_regular_files_with_plain_names_are_taken() {
+    fn nothing_but_regular_files_that_are_rpms_with_plain_names_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("RPMS"), dir.path().join("to"));
         fs::create_dir_all(from.join("x86_64")).unwrap();
