@@ -73,6 +73,13 @@ pub fn header(path: &Path) -> Result<Header, RpmError> {
     open(path).and_then(|(_, metadata)| named(path, &metadata))
 }
 
+/// Names of what the RPM requires; of a source RPM these are its BuildRequires.
+pub fn requires(path: &Path) -> Result<Vec<String>, RpmError> {
+    let (_, metadata) = open(path)?;
+    let requires = metadata.get_requires().map_err(|error| not_an_rpm(path, &error))?;
+    Ok(requires.into_iter().map(|one| one.name.clone()).collect())
+}
+
 /// Reads the file from end to end, and checks its size and payload against what its headers promise, as far
 /// as they do (RPMSIGTAG_SIZE; RPMTAG_PAYLOADSHA256, since rpm 4.14).
 pub fn whole(path: &Path) -> Result<Whole, RpmError> {
