@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Request;
 use super::inventory::{self, Inventory};
+use super::logs;
 use super::order::Task;
 use super::{Worker, report, source};
 use crate::consumer::Delivery;
@@ -108,7 +109,8 @@ impl Worker {
         let cancel = either(under.shutdown.kill(), under.delivery.lease.ended());
         // Ends the task that links the two.
         let _linked = cancel.clone().drop_guard();
-        let outcome = self.engine.build(request, &cancel).await;
+        let building = self.engine.build(request, &cancel);
+        let outcome = logs::kept_short(resultdir, self.config.log_limit, building).await;
         inventory.outcome(outcome.durations, outcome.buildroot);
         let result = outcome.result.and_then(|()| inventory.results(resultdir));
         if result.is_err() {

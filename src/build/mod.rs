@@ -3,6 +3,7 @@
 mod attempt;
 pub mod engine;
 mod inventory;
+mod logs;
 mod order;
 mod report;
 mod source;

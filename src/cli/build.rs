@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::submit::What;
 use super::watch::{self, Watched};
-use super::{Done, Failure, exit};
+use super::{Done, Failure, exit, ui};
 use crate::build::{self, engine::Engine};
 use crate::config::Config;
 use crate::role::{Crew, Role, Site};
@@ -43,6 +43,7 @@ impl Build {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
+        let named = pack::look_at(&config.layout, &self.what, &self.packages)?;
         let site = Site::open(config)?;
         let stop = Shutdown::default();
         stop.on_signals()?;
@@ -55,7 +56,7 @@ impl Build {
             worker.force();
         });
         let mut run = OneShot::new(&site, &stop, as_json);
-        let accepted = pack::accept_all(&site, &self.what, &self.packages, &run.board, &stop).await;
+        let accepted = pack::accept_all(&site, &self.what, named, &run.board, &stop).await;
         let all = match accepted.and_then(|packages| order::order(&site.config.layout, packages)) {
             Ok(packages) => run.build_all(packages).await,
             Err(refused) => Err(refused),
@@ -67,7 +68,7 @@ impl Build {
             crew.end().await;
             let done = builds.iter().filter(|build| build.outcome.is_some()).count();
             let named = self.packages.len();
-            eprintln!("stopped: {done} of {named} packages were done; nothing is left running or queued");
+            ui::tell!("stopped: {done} of {named} packages were done; nothing is left running or queued");
             return Ok(exit::STOPPED);
         }
         crew.end().await;
@@ -78,7 +79,7 @@ impl Build {
         }
         let installable = check_installable(&site, &self.what, &builds, &stop).await;
         if let Err(why) = &installable {
-            eprintln!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
+            ui::tell!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
         }
         Ok(if installable.is_ok() { exit::OK } else { exit::FAILED })
     }
