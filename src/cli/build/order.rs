@@ -20,8 +20,8 @@ pub struct Ordered {
 pub fn order(layout: &Layout, packages: Vec<Accepted>) -> Result<Vec<Ordered>, Failure> {
     let names: Vec<String> = packages.iter().map(|package| package.pkgname.to_string()).collect();
     let ordered = packages.into_iter().enumerate().map(|(number, accepted)| {
-        let asked = rpm::requires(&layout.srpm(&accepted.srpm)).map_err(SubmitError::from)?;
-        let mut needs: Vec<usize> = asked.iter().filter_map(|asked| maker(asked, &names)).collect();
+        let source = rpm::source(&layout.srpm(&accepted.srpm)).map_err(SubmitError::from)?;
+        let mut needs: Vec<usize> = source.requires.iter().filter_map(|asked| maker(asked, &names)).collect();
         // What needs itself takes the one that there is.
         needs.retain(|need| *need != number);
         Ok(Ordered { accepted, number, needs })
