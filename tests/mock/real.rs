@@ -128,7 +128,8 @@ impl Site {
         };
         let engine = self.engine();
         let outcome = engine.build(request, cancel).await;
-        assert!(engine.name().version.starts_with(|c: char| c.is_ascii_digit()), "{:?}", engine.name());
+        let said = std::fs::read_to_string(resultdir.join("stderr")).unwrap_or_default();
+        assert!(engine.name().version.starts_with(|c: char| c.is_ascii_digit()), "{said}");
         (outcome, resultdir)
     }
 }
