@@ -10,6 +10,8 @@ use std::time::Duration;
 use configparser::ini::{Ini, IniDefault};
 
 use crate::model::Layout;
+use crate::sys::ini::{self, Double};
+use crate::sys::process::node_name;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -23,6 +25,10 @@ pub enum ConfigError {
     Unreadable { file: String, reason: String },
     #[error("{file}: unknown section [{section}]{nearest}")]
     UnknownSection { file: String, section: String, nearest: Nearest },
+    #[error("{file}: section [{section}] stands there twice; make it one")]
+    SectionTwice { file: String, section: String },
+    #[error("{file}: key '{key}' stands twice in section [{section}]; keep one of them")]
+    KeyTwice { file: String, section: String, key: String },
     #[error("{file}: '{key}' stands before the first section, such as [worker]")]
     NoSection { file: String, key: String },
     #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
@@ -47,8 +53,7 @@ impl std::fmt::Display for Nearest {
 }
 
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
-    let best = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    Nearest(best.filter(|(distance, known)| *distance <= 1 + known.len() / 3).map(|(_, known)| known))
+    Nearest(ini::nearest(name, known))
 }
 
 /// Which build engine a worker uses.
@@ -99,6 +104,8 @@ pub struct Config {
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
+    /// Bytes that a build's log may have; past it the middle is left out.
+    pub log_limit: u64,
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
@@ -111,7 +118,7 @@ const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
     ("reimzul", &["root"]),
-    ("worker", &["slots", "engine", "tries", "retry_delay"]),
+    ("worker", &["slots", "engine", "tries", "retry_delay", "log_limit"]),
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
@@ -139,7 +146,7 @@ impl Config {
         match &file {
             None => Config::from_text("", None, root),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                let text = ini::read(path).map_err(|error| ConfigError::Unreadable {
                     file: path.display().to_string(),
                     reason: error.to_string(),
                 })?;
@@ -167,6 +174,7 @@ impl Config {
             });
         }
         let logfile = match values.get("logs", "logfile") {
+            Some("") => return Err(values.bad("logs", "logfile", "", "a file's path")),
             Some(path) => PathBuf::from(path),
             None if own_root.is_some() => root.join("log/reimzul.log"),
             None => SITE_LOG.into(),
@@ -178,12 +186,12 @@ impl Config {
                 values.folder("mock", "own_configs", &root),
             ),
             file: file.map(Path::to_owned),
-            node: nix::sys::utsname::uname()
-                .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned()),
+            node: node_name(),
             slots: values.number("worker", "slots", 1, 1..=1024)?,
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
+            log_limit: values.size("worker", "log_limit", 64 << 20, 1 << 20..=1 << 40)?,
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             unused: unused(&sections),
@@ -193,6 +201,7 @@ impl Config {
 
 /// Python's configparser dialect, which existing files are written in.
 fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
+    check_doubles(text, file)?;
     let mut dialect = IniDefault::default();
     dialect.multiline = true;
     dialect.enable_inline_comments = false;
@@ -208,24 +217,35 @@ fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
         .collect())
 }
 
+/// Python's configparser refuses them; ours would let the last one win, in silence.
+fn check_doubles(text: &str, file: &str) -> Result<(), ConfigError> {
+    match ini::first_double(text) {
+        None => Ok(()),
+        Some(Double::Section(section)) => Err(ConfigError::SectionTwice { file: file.to_owned(), section }),
+        Some(Double::Key { section, key }) => {
+            Err(ConfigError::KeyTwice { file: file.to_owned(), section, key })
+        }
+    }
+}
+
 fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
     for (section, keys) in sections {
         // What the parser calls the part before the first section.
         if let ("default", Some(key)) = (section.as_str(), keys.keys().next()) {
-            return Err(ConfigError::NoSection { file: file.to_owned(), key: key.clone() });
+            return Err(ConfigError::NoSection { file: file.to_owned(), key: shown(key) });
         }
         let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
             return Err(ConfigError::UnknownSection {
                 file: file.to_owned(),
-                section: section.clone(),
+                section: shown(section),
                 nearest: nearest(section, KNOWN.iter().map(|(name, _)| *name)),
             });
         };
         if let Some(key) = keys.keys().find(|key| !known.is_empty() && !known.contains(&key.as_str())) {
             return Err(ConfigError::UnknownKey {
                 file: file.to_owned(),
-                section: section.clone(),
-                key: key.clone(),
+                section: shown(section),
+                key: shown(key),
                 nearest: nearest(key, known.iter().copied()),
             });
         }
@@ -243,6 +263,11 @@ fn unused(sections: &Sections) -> Vec<String> {
         .filter(|(section, key)| is_unused(section, key))
         .map(|(section, key)| format!("[{section}] {key}"))
         .collect()
+}
+
+/// Part of a configuration, as it may be shown in a sentence.
+fn shown(text: &str) -> String {
+    text.escape_debug().take(60).collect()
 }
 
 struct Values<'a> {
@@ -266,7 +291,7 @@ impl Values<'_> {
             file: self.file.to_owned(),
             section,
             key,
-            value: value.to_owned(),
+            value: shown(value),
             wanted: wanted.into(),
         }
     }
@@ -283,6 +308,35 @@ impl Values<'_> {
         number.ok_or_else(|| {
             let (least, most) = (range.start(), range.end());
             self.bad(section, key, value, format!("a whole number from {least} to {most}"))
+        })
+    }
+
+    /// Bytes, with a K, M or G for 1024 of the one before.
+    fn size(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        default: u64,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Result<u64, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(default) };
+        let (number, unit) = match value.find(|c: char| !c.is_ascii_digit()) {
+            None => (value, 0),
+            Some(at) => (
+                &value[..at],
+                match value[at..].trim_start() {
+                    "K" | "k" => 10,
+                    "M" | "m" => 20,
+                    "G" | "g" => 30,
+                    _ => u32::MAX,
+                },
+            ),
+        };
+        let bytes =
+            number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(unit)?));
+        bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
+            let (least, most) = (range.start() >> 20, range.end() >> 30);
+            self.bad(section, key, value, format!("a size such as 64M, from {least}M to {most}G"))
         })
     }
 

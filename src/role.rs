@@ -91,7 +91,8 @@ impl Site {
                 Engine::Mock(Mock::new(self.config.layout.clone(), settings))
             }
             EngineChoice::Auto | EngineChoice::Overlay => {
-                Engine::Overlay(Overlay::new(self.config.layout.clone()))
+                let overlay = Overlay::new(self.config.layout.clone());
+                Engine::Overlay(overlay.with_log_limit(self.config.log_limit))
             }
             EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
         }

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
+use crate::model::text::plain;
 use crate::queue::{Entry, State};
 use crate::role::Site;
 
@@ -34,7 +35,7 @@ impl Stats {
         let mut table = ui::table(&["tube", "ready", "reserved", "delayed", "buried", "watching"]);
         for tube in &tubes {
             table.add_row([
-                tube.tube.clone(),
+                plain(&tube.tube),
                 tube.ready.to_string(),
                 tube.reserved.to_string(),
                 tube.delayed.to_string(),
@@ -43,25 +44,25 @@ impl Stats {
             ]);
         }
         if tubes.is_empty() {
-            println!("nothing waits, and no role runs");
+            ui::say!("nothing waits, and no role runs");
         } else {
             ui::print(&table);
         }
         for job in stuck {
-            println!();
-            println!(
+            ui::say!();
+            ui::say!(
                 "job {} of {} is {}: {}",
                 job.id,
-                job.tube,
+                plain(&job.tube),
                 job.state.as_str(),
-                job.reason.as_deref().unwrap_or("no reason")
+                plain(job.reason.as_deref().unwrap_or("no reason"))
             );
         }
         for (sink, waiting, reason) in outbox {
-            println!();
-            println!(
+            ui::say!();
+            ui::say!(
                 "{sink}: {waiting} undelivered{}",
-                reason.map(|reason| format!(", since {reason}")).unwrap_or_default()
+                reason.map(|reason| format!(", since {}", plain(&reason))).unwrap_or_default()
             );
         }
         Ok(exit::OK)

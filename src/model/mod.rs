@@ -12,6 +12,7 @@ pub mod layout;
 pub mod name;
 pub mod record;
 pub mod status;
+pub mod text;
 
 pub use arch::Arch;
 pub use build::{Attempt, BuildId, BuildPath, Timestamp};

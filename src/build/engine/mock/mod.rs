@@ -206,12 +206,9 @@ fn root_path(resultdir: &Path) -> Option<PathBuf> {
 
 /// Name and version as the source RPM's header says them.
 fn identity(srpm: &Path) -> Result<(PkgName, VersionRelease), Failure> {
-    let bad = |why: String| Failure::new(Class::Source, "unpack", why);
-    let header = rpm::header(srpm).map_err(|error| bad(error.to_string()))?;
-    let name = header.name.parse().map_err(|error| bad(format!("its header is wrong: {error}")))?;
-    let evr =
-        header.version_release().parse().map_err(|error| bad(format!("its header is wrong: {error}")))?;
-    Ok((name, evr))
+    let header =
+        rpm::header(srpm).map_err(|error| Failure::new(Class::Source, "unpack", error.to_string()))?;
+    Ok((header.name, header.evr))
 }
 
 /// mock writes its results as who called sudo, where that is how we became root.
