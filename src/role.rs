@@ -90,10 +90,9 @@ impl Site {
                 let settings = mock::Settings::new(self.config.mock.clone());
                 Engine::Mock(Mock::new(self.config.layout.clone(), settings))
             }
-            EngineChoice::Auto | EngineChoice::Overlay => {
-                let overlay = Overlay::new(self.config.layout.clone());
-                Engine::Overlay(overlay.with_log_limit(self.config.log_limit))
-            }
+            EngineChoice::Auto | EngineChoice::Overlay => Engine::Overlay(
+                Overlay::new(self.config.layout.clone()).with_log_limit(self.config.log_limit),
+            ),
             EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
         }
     }

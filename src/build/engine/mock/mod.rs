@@ -206,8 +206,8 @@ fn root_path(resultdir: &Path) -> Option<PathBuf> {
 
 /// Name and version as the source RPM's header says them.
 fn identity(srpm: &Path) -> Result<(PkgName, VersionRelease), Failure> {
-    let header =
-        rpm::header(srpm).map_err(|error| Failure::new(Class::Source, "unpack", error.to_string()))?;
+    let bad = |error: rpm::RpmError| Failure::new(Class::Source, "unpack", error.to_string());
+    let header = rpm::header(srpm).map_err(bad)?;
     Ok((header.name, header.evr))
 }
 

@@ -71,13 +71,9 @@ pub async fn run_plan(
             Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
         }
         (end, None) => {
-            let said = diagnose::read_tail(&own_log, 0);
-            let said = said.lines().last().unwrap_or("it said nothing");
-            Err(Failure::new(
-                Class::Killed,
-                phase,
-                format!("the sandbox ended by {end}: {}", diagnose::clean(said)),
-            ))
+            let said = diagnose::last_said(&diagnose::read_tail(&own_log, 0));
+            let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+            Err(Failure::new(Class::Killed, phase, format!("the sandbox ended by {end}: {said}")))
         }
     }
 }
