@@ -49,7 +49,9 @@ pub async fn look(folder: &Path, options: &MockOptions) -> Git {
 }
 
 fn has_no_upstream(said: &str) -> bool {
-    said.contains("no upstream configured") || said.contains("does not point to a branch")
+    ["no upstream configured", "no such branch", "does not point to a branch"]
+        .iter()
+        .any(|words| said.contains(words))
 }
 
 /// Updates `folder`, unless another has since `asked`. Returns a warning where that failed and does not matter yet.
