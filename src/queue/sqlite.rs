@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, GiveUp, Job, Lease, NewJob, QueueError, State, TTR, TubeStats};
 use crate::model::Layout;
-use crate::sys::fs::{self, Lock};
+use crate::sys::fs::{self, FileError, Lock};
+use crate::sys::process::node_name;
 use crate::sys::sqlite::Database;
 
 /// How soon a put by another process is seen. Our own process's are seen at once.
@@ -317,6 +318,17 @@ impl Queue {
         Ok(entries)
     }
 
+    pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
+        let watchers = self.database.read(watchers).await?;
+        let run = &self.owner.run;
+        let is_elsewhere = |owner: &str| {
+            owner != self.owner.name
+                && !is_dead(run, owner)
+                && std::fs::read(run.join(owner)).is_ok_and(|name| name != node.as_bytes())
+        };
+        Ok(watchers.iter().any(|(owner, watched)| watched == tube && is_elsewhere(owner)))
+    }
+
     pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
         let (jobs, watchers) = self.database.read(|sql| Ok((count_jobs(sql)?, watchers(sql)?))).await?;
         let mut tubes: BTreeMap<String, TubeStats> = BTreeMap::new();
@@ -350,7 +362,10 @@ impl Owner {
         let _entering = Lock::take_blocking(&run.join(ENTRANCE))?;
         remove_files_of_the_dead(run);
         let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        let alive = Lock::take_blocking(&run.join(&name))?;
+        let file = run.join(&name);
+        let alive = Lock::take_blocking(&file)?;
+        // Containers on one machine may share a root, each as a builder of its own.
+        std::fs::write(&file, node_name()).map_err(FileError::at("write", &file))?;
         Ok(Owner { name, run: run.to_owned(), _alive: alive })
     }
 }

@@ -85,6 +85,12 @@ impl Program {
     }
 }
 
+/// This machine's node name (uname(2)): what events call the builder.
+pub fn node_name() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned())
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

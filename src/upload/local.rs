@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Parcel, UploadError};
 use crate::model::record::FILE;
-use crate::model::{BuildId, Layout};
+use crate::model::{Arch, BuildId, Layout};
 use crate::queue::{Lease, Queue};
 use crate::sys::fs::{self, FileError};
 
@@ -17,8 +17,8 @@ pub async fn commit(
     lease: &Lease,
     parcel: Parcel<'_>,
 ) -> Result<(), UploadError> {
-    let gathered = layout.upload(parcel.build_id, parcel.attempt);
-    remove_former_attempts(layout, parcel.build_id);
+    let gathered = layout.upload(parcel.build_id, parcel.build.arch, parcel.attempt);
+    remove_former_attempts(layout, parcel.build_id, parcel.build.arch);
     let done = put_into_place(layout, queue, lease, parcel, &gathered).await;
     if done.is_err() {
         let _ = fs::remove_dir(&gathered);
@@ -58,8 +58,8 @@ async fn put_into_place(
 }
 
 /// What workers that vanished at this point left of the same build. Best effort: it is in nobody's way.
-fn remove_former_attempts(layout: &Layout, build: &BuildId) {
-    let of_this_build = format!("{build}.");
+fn remove_former_attempts(layout: &Layout, build: &BuildId, arch: Arch) {
+    let of_this_build = format!("{build}.{arch}.");
     for entry in std::fs::read_dir(layout.uploads()).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&of_this_build) {
             let _ = fs::remove_dir(&entry.path());
