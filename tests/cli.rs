@@ -12,8 +12,22 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 9] =
-    ["build", "submit", "run", "query", "logs", "stats", "override", "repogen", "check-config"];
+const COMMANDS: [&str; 14] = [
+    "build",
+    "submit",
+    "run",
+    "query",
+    "why",
+    "logs",
+    "stats",
+    "kick",
+    "drop",
+    "override",
+    "repogen",
+    "check-config",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_of_everything() {
@@ -317,8 +331,9 @@ impl Session {
         Session { text: String::new() }
     }
 
+    /// On a terminal of 80 columns.
     fn run(&mut self, root: &Root, arguments: &[&str]) -> Ran {
-        let ran = root.run(arguments);
+        let ran = Ran::of(root.command(arguments).env("COLUMNS", "80"));
         self.note(arguments, &ran);
         ran
     }
@@ -356,7 +371,7 @@ impl Session {
         for (what, shown) in [
             // How far a build is when it is first looked at is anybody's guess.
             (r"(?m)^\S+ +(waiting|starting) +\d+\.\d+ s\n", ""),
-            (r"\bjob \d+\b", "job N"),
+            (r"\b(job|kick|drop) \d+\b", "$1 N"),
             (r#""(job_)?id": \d+"#, r#""${1}id": N"#),
             (r#""attempt": "\d+-\d+""#, r#""attempt": "N-N""#),
             (r"\b20\d{12}\b", "YYYYMMDDhhmmss"),
@@ -364,6 +379,7 @@ impl Session {
             // Which phases of so short a build are seen is chance.
             (r"(?m)^  \S+ +[\d.]+ s  \w+\n", ""),
             (r"\b20\d\d-\d\d-\d\dT[\d:.]+Z", "RFC3339"),
+            (r"\b\d+ s ago\b", "N s ago"),
             (r"\b[0-9a-f]{64}\b", "SHA256"),
             (r"\b[0-9a-f]{32}\b", "BUILD_ID"),
             (r#""(age|size)": \d+"#, r#""$1": N"#),

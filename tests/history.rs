@@ -49,6 +49,7 @@ conformance! { sqlite:
     a_new_build_ends_an_override,
     a_build_is_named_by_any_part_of_its_path_or_its_id,
     a_build_is_named_with_its_result_also_when_its_building_came_late,
+    a_build_that_is_begun_again_is_where_it_was_begun_last,
     a_part_of_a_name_is_taken_as_it_is,
     events_of_old_workers_have_no_id_and_are_told_apart_by_path,
     several_tasks_record_at_the_same_time,
@@ -216,6 +217,7 @@ async fn a_build_is_named_by_any_part_of_its_path_or_its_id(history: &History) {
     let both: Vec<String> =
         history.named("hello").await.unwrap().iter().map(|d| d.event.path().to_string()).collect();
     assert_eq!(both, [path(2), path(1)]);
+    assert_eq!(history.named("hello-1-1").await.unwrap().len(), 2, "as its source RPM is named");
     assert_eq!(history.named("nothing").await.unwrap(), []);
 }
 
@@ -224,6 +226,18 @@ async fn a_build_is_named_with_its_result_also_when_its_building_came_late(histo
     history.record(&event(1, "Building")).await.unwrap();
     let found = history.named(&time(1)).await.unwrap();
     assert_eq!(statuses(&found), ["Failed"]);
+}
+
+async fn a_build_that_is_begun_again_is_where_it_was_begun_last(history: &History) {
+    let begun = |builder| with(json(1, "Building"), "builder_fqdn", builder);
+    history.record(&begun("b1")).await.unwrap();
+    history.record(&begun("b2")).await.unwrap();
+    let found = all(history).await;
+    assert_eq!((found.len(), found[0].event.builder_fqdn.as_str()), (1, "b2"));
+    history.record(&event(1, "Success")).await.unwrap();
+    history.record(&begun("b3")).await.unwrap();
+    let builders: Vec<String> = all(history).await.into_iter().map(|d| d.event.builder_fqdn).collect();
+    assert_eq!(builders, ["b1", "b2"], "what is over stays as it was");
 }
 
 async fn a_part_of_a_name_is_taken_as_it_is(history: &History) {

@@ -1,8 +1,12 @@
 //! The command line: one file per command.
 
 mod build;
+mod called;
 mod check_config;
+mod completions;
+mod kick;
 mod logs;
+mod man;
 mod named;
 mod query;
 mod repogen;
@@ -12,6 +16,7 @@ mod stats;
 mod submit;
 mod ui;
 mod watch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -36,7 +41,7 @@ pub mod exit {
     pub const STOPPED: u8 = 130;
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
 Exit codes:
   0    all went well
   1    a build failed, or what it made cannot be installed
@@ -49,11 +54,18 @@ Examples:
   reimzul --root ~/farm build hello.spec -t mini
   reimzul run all --slots 4
   reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9 --wait
-  reimzul query -s Failed";
+  reimzul query -s Failed
+  reimzul why bash";
 
 /// A build system for RPM distributions: source RPMs in, repositories out.
 #[derive(Debug, Parser)]
-#[command(name = "reimzul", version, max_term_width = 80, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(
+    name = "reimzul",
+    version,
+    max_term_width = 80,
+    after_help = AFTER_HELP,
+    arg_required_else_help = true
+)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -76,9 +88,15 @@ struct Global {
     /// Print JSON, for scripts
     #[arg(long, global = true)]
     json: bool,
-    /// Say more (twice: everything)
+    /// Print results and errors only: no progress, no hints
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr (twice: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Colours: always, never, or auto: on terminals unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: ui::Colours,
 }
 
 /// Each says what it does where it is defined.
@@ -88,12 +106,17 @@ enum Command {
     Submit(submit::Submit),
     Run(run::Run),
     Query(query::Query),
+    Why(why::Why),
     Logs(logs::Logs),
     Stats(stats::Stats),
+    Kick(kick::Kick),
+    Drop(kick::Drop),
     #[command(name = "override")]
     Override(settle::Settle),
     Repogen(repogen::Repogen),
     CheckConfig(check_config::CheckConfig),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// What ends a command before it has done its work.
@@ -165,21 +188,29 @@ type Done = Result<u8, Failure>;
 
 /// Parses the command line, does what it says, and reports.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    completions::answer();
+    let arguments = match called::arguments(std::env::args_os()) {
+        Ok(arguments) => Arguments::parse_from(arguments),
+        Err(said) => return end(Err(Failure::Usage(said))),
+    };
+    let global = &arguments.global;
+    ui::talk(global.quiet, global.color, global.root_as_typed().as_deref());
     log_to_stderr(&arguments);
     if !matches!(arguments.command, Command::Run(_) | Command::Build(_)) {
         end_quietly_with_the_pipe();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("reimzul: cannot start: {error}");
-            return exit::SYSTEM.into();
-        }
+        Err(error) => return end(Err(Failure::System(format!("cannot start: {error}")))),
     };
     let done = runtime.block_on(dispatch(arguments));
     // A blocking call that still runs holds nothing that matters.
     runtime.shutdown_background();
+    end(done)
+}
+
+/// Says what went wrong, if anything did.
+fn end(done: Done) -> ExitCode {
     match done {
         Ok(code) => code.into(),
         Err(failure) => {
@@ -192,6 +223,13 @@ pub fn main() -> ExitCode {
     }
 }
 
+impl Global {
+    /// The root, if it was named on the command line and not by the environment, which hints need not repeat.
+    fn root_as_typed(&self) -> Option<PathBuf> {
+        self.root.clone().filter(|root| std::env::var_os("REIMZUL_ROOT").as_deref() != Some(root.as_os_str()))
+    }
+}
+
 /// `reimzul query | head -1` ends as other programs do, and not with a panic. What builds must live on.
 fn end_quietly_with_the_pipe() {
     use nix::sys::signal::{SigHandler, Signal, signal};
@@ -201,6 +239,11 @@ fn end_quietly_with_the_pipe() {
 
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
+    match &arguments.command {
+        Command::Completions(command) => return command.run(),
+        Command::Man(command) => return command.run(),
+        _ => {}
+    }
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
     let open = |config| Site::open(config).map_err(Failure::from);
     match arguments.command {
@@ -211,19 +254,24 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Query(command) => command.run(&open(config)?, global.json).await,
         Command::Logs(command) => command.run(&open(config)?, global.json).await,
         Command::Stats(command) => command.run(&open(config)?, global.json).await,
+        Command::Why(command) => command.run(&open(config)?, global.json).await,
+        Command::Kick(command) => command.run(&open(config)?, global.json).await,
+        Command::Drop(command) => command.run(&open(config)?, global.json).await,
         Command::Override(command) => command.run(&open(config)?, global.json).await,
         Command::Repogen(command) => command.run(&open(config)?, global.json).await,
+        Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
     }
 }
 
 /// Roles log what they do; other commands only what is wrong, since their output says the rest.
 fn log_to_stderr(arguments: &Arguments) {
     use tracing_subscriber::EnvFilter;
-    let quiet = !matches!(arguments.command, Command::Run(_));
-    let level = match (arguments.global.verbose, quiet) {
-        (0, true) => "error",
-        (0, false) | (1, true) => "info",
-        (1, false) | (2.., _) => "debug",
+    let is_role = matches!(arguments.command, Command::Run(_));
+    let level = match (arguments.global.verbose, is_role) {
+        _ if arguments.global.quiet => "error",
+        (0, false) => "error",
+        (0, true) | (1, false) => "info",
+        (1, true) | (2.., _) => "debug",
     };
     let filter = EnvFilter::try_from_env("REIMZUL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()

@@ -3,29 +3,36 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::watch::{self, Watched};
-use super::{Done, Failure, exit, ui};
+use super::watch::{self, Board, Watched};
+use super::{Done, Failure, completions, exit, ui};
 use crate::model::{Arch, Disttag, Submitter, Target};
 use crate::role::Site;
 use crate::submit::{self, Request};
 
-/// Queue a source RPM for a build.
+/// Queue a source RPM for a build
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Prints the build's path, by which the other commands know it; with --quiet
+nothing else. The submitter is the login name. With --wait the exit code is the
+build's: 0 built, 1 failed; Ctrl-C stops waiting, and the build goes on.
+
+Examples:
   reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9
-  reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait")]
+  reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait
+  build=$(reimzul submit -q -s hello-2.10-1.src.rpm -t mini)")]
 pub struct Submit {
-    /// A source RPM: its name in incoming/, or a path, from which it is copied there first
+    /// The source RPM: a name in incoming/, or a path to copy there
     #[arg(short, long, value_name = "SRPM")]
     srpm: PathBuf,
     #[command(flatten)]
     what: What,
-    /// Run it ahead of the others
+    /// Ahead of all that were submitted without
     #[arg(long)]
     now: bool,
-    /// Wait for the result; the exit code tells it
+    /// Wait for the result
     #[arg(long)]
     wait: bool,
 }
@@ -34,15 +41,15 @@ pub struct Submit {
 #[derive(Debug, Clone, Args)]
 pub struct What {
     /// The arch to build for [default: this machine's]
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCandidates::new(completions::arches))]
     pub arch: Option<String>,
-    /// The target to build against and into, without its arch
-    #[arg(short, long)]
+    /// The target to build against and into, without arch: mini
+    #[arg(short, long, add = ArgValueCandidates::new(completions::bare_targets))]
     pub target: String,
-    /// The value of %dist [default: the target's]
+    /// The value of %dist, such as .el9 [default: the target's]
     #[arg(short, long, value_name = "DISTTAG", default_value = "", hide_default_value = true)]
     pub disttag: String,
-    /// Only try: the RPMs come into no repository and are not signed
+    /// Only try it: into no repository, not signed
     #[arg(long)]
     pub scratch: bool,
 }
@@ -79,10 +86,17 @@ pub fn login_name() -> Submitter {
 impl Submit {
     pub async fn run(self, site: &Site, as_json: bool) -> Done {
         let request = self.what.request(self.srpm, self.now)?;
-        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await?;
-        if !as_json {
-            println!("queued {} (job {})", submitted.path, submitted.job_id);
-            warn_if_nobody_listens(site, &submitted).await?;
+        let busy = Board::new(as_json).busy_if_long("reading the source RPM");
+        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await;
+        busy.finish();
+        let submitted = submitted?;
+        match (as_json, ui::is_quiet()) {
+            (true, _) => {}
+            (false, true) => println!("{}", submitted.path),
+            (false, false) => {
+                println!("queued {} (job {})", submitted.path, submitted.job_id);
+                warn_if_nobody_listens(site, &submitted).await?;
+            }
         }
         if !self.wait {
             if as_json {
@@ -93,7 +107,15 @@ impl Submit {
             return Ok(exit::OK);
         }
         let mut builds = vec![Watched::new(&submitted, site.config.scratch_in_repo)];
-        watch::until_done(site, &mut builds, as_json).await?;
+        tokio::select! {
+            done = watch::until_done(site, &mut builds, as_json) => done?,
+            signal = tokio::signal::ctrl_c() => {
+                signal?;
+                let follow = ui::ours(&format!("logs -f {}", submitted.path));
+                ui::note(&format!("stopped waiting; the build goes on: {follow}"));
+                return Ok(exit::STOPPED);
+            }
+        }
         watch::report(site, &builds, as_json);
         Ok(if builds.iter().all(Watched::succeeded) { exit::OK } else { exit::FAILED })
     }
@@ -109,9 +131,8 @@ async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> R
         .find(|stats| stats.tube == tube)
         .map_or(0, |stats| stats.watching);
     if watching == 0 {
-        eprintln!(
-            "warning: no worker for {tube} runs right now; the job waits for one (`reimzul run worker`)"
-        );
+        let start = ui::ours("run worker");
+        ui::note(&format!("warning: no worker for {tube} runs right now; the job waits for one (`{start}`)"));
     }
     Ok(())
 }

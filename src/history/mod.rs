@@ -69,7 +69,7 @@ pub enum History {
 }
 
 impl History {
-    /// Records an event. Recording it again changes nothing.
+    /// Records an event. Recording it again changes nothing, but who builds it as long as that goes on.
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.record(event).await,
@@ -96,7 +96,7 @@ impl History {
         }
     }
 
-    /// The builds whose path in the bstore contains `part`, or whose id it is, newest first; each with its
+    /// The builds whose path in the bstore or whose source RPM's name contains `part`, or whose id it is, newest first; each with its
     /// result, or its newest document while it has none.
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {

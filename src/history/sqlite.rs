@@ -85,7 +85,7 @@ impl History {
                     "SELECT {COLUMNS} FROM history WHERE id IN
                      (SELECT first_value(id) OVER
                         (PARTITION BY path ORDER BY latest_build IS NOT NULL DESC, id DESC)
-                      FROM history WHERE instr(path, ?1) OR build_id = ?1)
+                      FROM history WHERE instr(path, ?1) OR instr(srpm, ?1) OR build_id = ?1)
                      ORDER BY id DESC"
                 );
                 select(sql, &query, &[&part])
@@ -155,6 +155,11 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
     let path = event.path().to_string();
     let known = sql.prepare_cached("SELECT 1 FROM history WHERE key = ?1")?.exists(params![event.key()])?;
     if known {
+        if event.status == Status::Building {
+            // Begun again, perhaps by another builder: that one is told of while it runs.
+            sql.prepare_cached("UPDATE history SET event = ?2 WHERE key = ?1 AND status = 'Building'")?
+                .execute(params![event.key(), text])?;
+        }
         return Ok(());
     }
     if event.status.is_result() {
