@@ -165,12 +165,14 @@ async fn a_kernel_gets_its_noarch_build_after_the_others() {
 async fn a_builder_that_has_failed_leaves_the_job_to_another_if_there_is_one() {
     let root = Root::with("retry_delay = 1");
     let site = root.site();
+    let build = site.submit(&srpm("hello", 1)).await;
+    assert!(site.queue.withdraw(build.job_id).await.unwrap());
     let tried = async || {
-        let mut build = site.submit(&srpm("hello", 1)).await;
-        assert!(site.queue.withdraw(build.job_id).await.unwrap());
-        build.job = BuildJob { tried: vec![site.config.node.clone()], ..build.job };
-        site.queue.put(vec![NewJob::new(arch(), &build.job, PRIORITY)]).await.unwrap();
-        build
+        let old = build.job.stamp.clone().unwrap();
+        let stamp = site.stamps.next(&build.job.target, old.pkgname, old.evr, old.sha256).await.unwrap();
+        let job = BuildJob { tried: vec![site.config.node.clone()], ..build.job.clone().stamped(stamp) };
+        site.queue.put(vec![NewJob::new(arch(), &job, PRIORITY)]).await.unwrap();
+        Submitted { job, ..build.clone() }
     };
     let roles = root.start_all();
     let alone = tried().await;

@@ -36,6 +36,7 @@ macro_rules! conformance {
 conformance! { sqlite:
     an_event_comes_out_as_it_went_in,
     recording_an_event_again_changes_nothing,
+    an_event_told_anew_by_another_builder_replaces_the_first,
     a_result_turns_its_building_into_done,
     a_building_that_arrives_after_its_result_is_done_at_once,
     a_builds_result_says_nothing_of_its_sibling_on_another_arch,
@@ -49,7 +50,6 @@ conformance! { sqlite:
     a_new_build_ends_an_override,
     a_build_is_named_by_any_part_of_its_path_or_its_id,
     a_build_is_named_with_its_result_also_when_its_building_came_late,
-    a_build_that_is_begun_again_is_where_it_was_begun_last,
     a_part_of_a_name_is_taken_as_it_is,
     events_of_old_workers_have_no_id_and_are_told_apart_by_path,
     several_tasks_record_at_the_same_time,
@@ -78,6 +78,16 @@ async fn recording_an_event_again_changes_nothing(history: &History) {
         history.record(&event(build, status)).await.unwrap();
     }
     assert_eq!(all(history).await, before, "an old result became the latest again, or was stored twice");
+}
+
+async fn an_event_told_anew_by_another_builder_replaces_the_first(history: &History) {
+    for status in ["Building", "Failed"] {
+        history.record(&event(1, status)).await.unwrap();
+        let anew = with(json(1, status), "builder_fqdn", "another");
+        history.record(&anew).await.unwrap();
+        assert_eq!(all(history).await[0].event.builder_fqdn, "another");
+    }
+    assert_eq!(statuses(&all(history).await), ["Failed", "Done"]);
 }
 
 async fn a_result_turns_its_building_into_done(history: &History) {
@@ -226,18 +236,6 @@ async fn a_build_is_named_with_its_result_also_when_its_building_came_late(histo
     history.record(&event(1, "Building")).await.unwrap();
     let found = history.named(&time(1)).await.unwrap();
     assert_eq!(statuses(&found), ["Failed"]);
-}
-
-async fn a_build_that_is_begun_again_is_where_it_was_begun_last(history: &History) {
-    let begun = |builder| with(json(1, "Building"), "builder_fqdn", builder);
-    history.record(&begun("b1")).await.unwrap();
-    history.record(&begun("b2")).await.unwrap();
-    let found = all(history).await;
-    assert_eq!((found.len(), found[0].event.builder_fqdn.as_str()), (1, "b2"));
-    history.record(&event(1, "Success")).await.unwrap();
-    history.record(&begun("b3")).await.unwrap();
-    let builders: Vec<String> = all(history).await.into_iter().map(|d| d.event.builder_fqdn).collect();
-    assert_eq!(builders, ["b1", "b2"], "what is over stays as it was");
 }
 
 async fn a_part_of_a_name_is_taken_as_it_is(history: &History) {

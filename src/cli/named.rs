@@ -51,13 +51,18 @@ impl Named {
 /// The job or build that is meant. A number that is a job's is that job.
 pub async fn find_any(site: &Site, part: &str) -> Result<Meant, Failure> {
     let jobs = site.queue.list(None).await?;
-    let Some(entry) = part.parse().ok().and_then(|id: u64| jobs.iter().find(|entry| entry.id == id)) else {
-        return find(site, part).await.map(|named| Meant::Build(Box::new(named)));
+    let number: Option<u64> = part.parse().ok();
+    let job = number.and_then(|number| jobs.iter().find(|entry| entry.id == number));
+    let build = match (job.map(|entry| (entry, build_of(entry))), number) {
+        (Some((entry, None)), _) => return Ok(Meant::Job(entry.clone())),
+        (Some((_, Some((_, path)))), _) => find(site, &path.to_string()).await?,
+        // Shorter than any useful part of a timestamp.
+        (None, Some(number)) if part.len() < 8 => {
+            return Err(Failure::Usage(format!("there is no job {number} in the queue (any more)")));
+        }
+        (None, _) => find(site, part).await?,
     };
-    match build_of(entry) {
-        Some((_, path)) => find(site, &path.to_string()).await.map(|named| Meant::Build(Box::new(named))),
-        None => Ok(Meant::Job(entry.clone())),
-    }
+    Ok(Meant::Build(Box::new(build)))
 }
 
 /// Finds it among the builds in the history and those that wait.

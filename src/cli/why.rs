@@ -39,8 +39,8 @@ struct Answer {
     job: Option<Entry>,
     /// Jobs of its tube that are taken before it.
     ahead: Vec<Ahead>,
-    /// Processes that take jobs from its tube.
-    watching: u64,
+    /// The nodes of the processes that take jobs from its tube.
+    watching: Vec<String>,
     /// Builders that failed at it for a reason of their own.
     tried: Vec<String>,
     last_failure: Option<crate::model::Failure>,
@@ -103,16 +103,17 @@ impl Answer {
             Meant::Build(named) => Some(&**named),
             Meant::Job(_) => None,
         };
-        let tube = |entry: &Entry| entry.tube.clone();
-        let stats = site.queue.stats().await?;
-        let watching = |tube: String| stats.iter().find(|one| one.tube == tube).map_or(0, |one| one.watching);
+        let watching = match &job {
+            Some(job) => site.queue.watchers(&job.tube).await?,
+            None => Vec::new(),
+        };
         let body = job.as_ref().and_then(named::build_of).map(|(body, _)| body);
         let layout = &site.config.layout;
         Ok(Answer {
             build: build.map(|named| named.path.to_string()),
             standing: standing(job.as_ref(), build),
             ahead: job.iter().flat_map(|job| ahead(&jobs, job)).map(Ahead::of).collect(),
-            watching: job.as_ref().map(tube).map_or(0, watching),
+            watching,
             tried: body.as_ref().map(|body| body.tried.clone()).unwrap_or_default(),
             last_failure: body.and_then(|body| body.last_failure),
             phase: build.and_then(|named| watch::phase(layout, &named.path)),
@@ -245,18 +246,18 @@ impl Answer {
     }
 
     fn watchers(&self, tube: &str) -> String {
-        match (self.watching, tube.parse::<Arch>()) {
-            (0, Ok(arch)) => {
-                let on = if Arch::of_this_machine().is_some_and(|ours| ours.builds().contains(&arch)) {
-                    String::new()
-                } else {
-                    format!(" on a machine that builds {arch}")
-                };
-                format!("by nobody: start a worker{on} (`{}`)", ui::ours("run worker"))
+        if !self.watching.is_empty() {
+            let mut nodes = self.watching.clone();
+            nodes.sort();
+            nodes.dedup();
+            return format!("by {}: {}", ui::count(self.watching.len(), role(tube)), nodes.join(", "));
+        }
+        let command = ui::ours(&format!("run {}", role(tube)));
+        match tube.parse::<Arch>() {
+            Ok(arch) if !Arch::of_this_machine().is_some_and(|ours| ours.builds().contains(&arch)) => {
+                format!("by nobody: start a worker on a machine that builds {arch} (`{command}`)")
             }
-            (0, Err(_)) => format!("by nobody (`{}`)", ui::ours(&format!("run {}", role(tube)))),
-            (1, _) => format!("by 1 {}", role(tube)),
-            (many, _) => format!("by {many} {}s", role(tube)),
+            _ => format!("by nobody: start a {} (`{command}`)", role(tube)),
         }
     }
 }

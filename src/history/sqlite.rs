@@ -153,13 +153,10 @@ fn documents(rows: Vec<Stored>) -> Result<Vec<Document>, HistoryError> {
 
 fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> {
     let path = event.path().to_string();
-    let known = sql.prepare_cached("SELECT 1 FROM history WHERE key = ?1")?.exists(params![event.key()])?;
-    if known {
-        if event.status == Status::Building {
-            // Begun again, perhaps by another builder: that one is told of while it runs.
-            sql.prepare_cached("UPDATE history SET event = ?2 WHERE key = ?1 AND status = 'Building'")?
-                .execute(params![event.key(), text])?;
-        }
+    let known = sql
+        .prepare_cached("UPDATE history SET event = ?2 WHERE key = ?1")?
+        .execute(params![event.key(), text])?;
+    if known > 0 {
         return Ok(());
     }
     if event.status.is_result() {

@@ -282,11 +282,16 @@ impl Queue {
         }
     }
 
+    /// The nodes of the processes that take jobs from the tube, one for each process.
+    pub async fn watchers(&self, tube: &str) -> Result<Vec<String>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.watchers(tube).await,
+        }
+    }
+
     /// Whether a builder other than `node` takes jobs from the tube.
     pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
-        match self {
-            Queue::Sqlite(queue) => queue.is_watched_elsewhere(tube, node).await,
-        }
+        Ok(self.watchers(tube).await?.iter().any(|its| its != node))
     }
 
     /// Every tube that has jobs or watchers, by name.

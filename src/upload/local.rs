@@ -1,6 +1,5 @@
 //! The embedded upload: renames on one file system.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::{Parcel, UploadError};
@@ -42,7 +41,7 @@ async fn put_into_place(
     let record = gathered.join(FILE);
     // Nobody looks in here yet, so it need not appear in one step.
     std::fs::write(&record, &text).map_err(FileError::at("write", &record))?;
-    sync_files(gathered)?;
+    fs::sync_files(gathered)?;
     fs::make_dir(place.parent().unwrap_or(&place))?;
     // Asked of the queue itself, not of our memory: this process may have been asleep.
     queue.touch(lease).await?;
@@ -69,13 +68,4 @@ fn remove_former_attempts(layout: &Layout, build: &BuildId, arch: Arch) {
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(FileError::at("move results to", to))
-}
-
-/// The results must outlive a power failure before the job is deleted.
-fn sync_files(folder: &Path) -> Result<(), FileError> {
-    for entry in std::fs::read_dir(folder).map_err(FileError::at("read", folder))?.flatten() {
-        let path = entry.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(FileError::at("sync", &path))?;
-    }
-    File::open(folder).and_then(|file| file.sync_all()).map_err(FileError::at("sync", folder))
 }
