@@ -125,7 +125,7 @@ async fn idle_job(site: &Site, name: &str, wanted: &str) -> Result<Entry, Failur
     let meant = named::find_any(site, name).await?;
     let Some(entry) = meant.job() else {
         let Meant::Build(build) = &meant else { unreachable!("what is no build is a job") };
-        let why = ui::ours(&format!("why {}", build.path));
+        let why = ui::ours(&format!("why {name}"));
         return Err(Failure::Usage(format!(
             "{} has no job that could be {wanted} (`{why}` tells more)",
             build.path

@@ -50,12 +50,14 @@ impl Page {
         let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
         let is_top = command.get_subcommands().next().is_some();
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-        let page = clap_mangen::Man::new(command.clone()).manual("Reimzul");
+        let page = clap_mangen::Man::new(command.clone())
+            .manual("Reimzul")
+            .source(concat!("reimzul ", env!("CARGO_PKG_VERSION")));
         let mut text = Vec::new();
         let mut write = || -> std::io::Result<()> {
             page.render_title(&mut text)?;
             page.render_name_section(&mut text)?;
-            page.render_synopsis_section(&mut text)?;
+            synopsis(command).to_writer(&mut text)?;
             page.render_description_section(&mut text)?;
             notes(&after).to_writer(&mut text)?;
             page.render_options_section(&mut text)?;
@@ -68,6 +70,18 @@ impl Page {
         write().expect("memory can be written to");
         Page { file: format!("{name}.1"), text }
     }
+}
+
+/// As in the help: options that every command has would hide its own.
+fn synopsis(command: &Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).control("nf", []);
+    for line in usage.trim_start_matches("Usage:").lines() {
+        roff.text([roman(line.trim())]);
+    }
+    roff.control("fi", []);
+    roff
 }
 
 /// The paragraphs of the help's end that are prose.
@@ -84,7 +98,9 @@ fn sections(after: &str) -> Roff {
     let mut roff = Roff::new();
     for paragraph in after.split("\n\n") {
         let Some((heading, rest)) = heading(paragraph) else { continue };
-        roff.control("SH", [heading.to_uppercase().as_str()]).control("nf", []);
+        // man-pages(7) calls them so.
+        let heading = if heading == "Exit codes" { "EXIT STATUS".into() } else { heading.to_uppercase() };
+        roff.control("SH", [heading.as_str()]).control("nf", []);
         for line in rest.lines() {
             roff.text([roman(line)]);
         }

@@ -50,6 +50,12 @@ Exit codes:
   4    the queue, the history or the file system cannot be used
   130  ended by Ctrl-C
 
+Environment:
+  REIMZUL_ROOT    as --root
+  REIMZUL_CONFIG  as --config
+  REIMZUL_LOG     what is logged: error, warn, info, debug or trace
+  NO_COLOR        if it is not empty: no colours
+
 Examples:
   reimzul --root ~/farm build hello.spec -t mini
   reimzul run all --slots 4

@@ -84,7 +84,9 @@ impl Query {
         }
         let waiting = waiting(&entries).count();
         if status.is_none() && waiting > 0 {
-            ui::note(&format!("{waiting} more in the queue: {}", ui::ours("query -s waiting")));
+            let wait =
+                if waiting == 1 { "1 build waits".to_owned() } else { format!("{waiting} builds wait") };
+            ui::note(&format!("{wait}: {}", ui::ours("query -s waiting")));
         }
         Ok(exit::OK)
     }

@@ -190,7 +190,8 @@ impl Answer {
         let builder = self.event.as_ref().filter(|document| document.event.status == Status::Building);
         let on = builder.map(|document| format!(" on {}", document.event.builder_fqdn)).unwrap_or_default();
         println!("{name} is being built{on}: {}", self.phase.as_deref().unwrap_or("starting"));
-        detail("job", &format!("{}, taken {}, queued {} ago", job.id, times(job.reserves), age(job)));
+        let taken = if job.reserves > 1 { format!(", taken {} times", job.reserves) } else { String::new() };
+        detail("job", &format!("{}, queued {} ago{taken}", job.id, age(job)));
         self.print_past(job);
         detail("follow", &ui::ours(&format!("logs -f {name}")));
     }
@@ -204,14 +205,15 @@ impl Answer {
 
     /// What went wrong before, if anything did.
     fn print_past(&self, job: &Entry) {
+        let label = if self.standing == Standing::Running { "before" } else { "because" };
         if let Some(reason) = &job.reason {
-            detail("because", reason);
+            detail(label, reason);
+        }
+        if let Some(failure) = self.last_failure.as_ref().filter(|_| job.state != State::Buried) {
+            detail(label, &failure.to_string());
         }
         if !self.tried.is_empty() {
             detail("tried", &format!("on {}", self.tried.join(", ")));
-        }
-        if let Some(failure) = self.last_failure.as_ref().filter(|_| job.reason.is_none()) {
-            detail("because", &failure.to_string());
         }
     }
 
@@ -330,10 +332,6 @@ pub fn place(number: usize) -> String {
             _ => format!("{number}th"),
         },
     }
-}
-
-fn times(number: u32) -> String {
-    if number == 1 { "once".to_owned() } else { format!("{number} times") }
 }
 
 fn priority(number: u32) -> String {
