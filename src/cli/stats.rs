@@ -8,11 +8,14 @@ use crate::model::text::plain;
 use crate::queue::{Entry, State};
 use crate::role::Site;
 
-/// Show what waits, runs and is stuck.
-///
-/// Tubes, buried jobs with their reasons, and undelivered notifications.
+/// Show what waits, runs and is stuck
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Shows how many jobs of each tube are ready, reserved (being worked on), delayed
+(tried again later) or buried (until somebody kicks them), how many processes
+watch the tube, why jobs are stuck, and what could not be told to whom.
+
+Examples:
   reimzul stats
   reimzul stats --json | jq '.tubes[] | select(.buried > 0)'")]
 pub struct Stats {}
@@ -57,6 +60,9 @@ impl Stats {
                 job.state.as_str(),
                 plain(job.reason.as_deref().unwrap_or("no reason"))
             );
+            if job.state == State::Buried {
+                ui::say!("  {}", ui::ours(&format!("kick {}", job.id)));
+            }
         }
         for (sink, waiting, reason) in outbox {
             ui::say!();
