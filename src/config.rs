@@ -9,12 +9,17 @@ use std::time::Duration;
 
 use configparser::ini::{Ini, IniDefault};
 
-use crate::model::Layout;
+use crate::model::{Layout, Limits, Size};
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
 const SITE_ROOT: &str = "/srv/reimzul";
 const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
+
+/// Enough for a base chroot and a build of middling size, so that no build is begun that is likely to fail.
+const MIN_FREE: Size = Size(2 << 30);
+/// With less no build would get anywhere.
+const LEAST_LIMIT: Size = Size(16 << 20);
 
 /// A configuration that cannot be used: one sentence each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -73,6 +78,10 @@ pub struct Config {
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
+    /// What a build may use.
+    pub limits: Limits,
+    /// A worker takes no jobs while less is free where it builds; zero: it does not look.
+    pub min_free: Size,
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
@@ -83,7 +92,10 @@ pub struct Config {
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
     ("reimzul", &["root"]),
-    ("worker", &["slots", "engine", "tries", "retry_delay"]),
+    (
+        "worker",
+        &["slots", "engine", "tries", "retry_delay", "memory", "processes", "cpus", "disk", "min_free"],
+    ),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
     ("scm", &["git_url", "disttag_command"]),
@@ -151,6 +163,8 @@ impl Config {
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
+            limits: values.limits()?,
+            min_free: values.size("worker", "min_free")?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             unused: unused(&sections),
@@ -262,6 +276,36 @@ impl Values<'_> {
         }
     }
 
+    fn size(&self, section: &'static str, key: &'static str) -> Result<Option<Size>, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(None) };
+        value.parse().map(Some).map_err(|_| self.bad(section, key, value, "a size such as 512M, 8G or 1.5T"))
+    }
+
+    fn limits(&self) -> Result<Limits, ConfigError> {
+        let size = |key| match self.size("worker", key)? {
+            Some(size) if size < LEAST_LIMIT => {
+                let value = self.get("worker", key).unwrap_or_default();
+                Err(self.bad("worker", key, value, format!("at least {LEAST_LIMIT}")))
+            }
+            other => Ok(other),
+        };
+        let processes = match self.number("worker", "processes", 0, 16..=4_194_304)? {
+            0 => None,
+            most => Some(most as u64),
+        };
+        let cpus = match self.get("worker", "cpus") {
+            None => None,
+            Some(value) => {
+                let number: Option<f64> =
+                    value.parse().ok().filter(|number| (0.01..=8192.0).contains(number));
+                Some(number.ok_or_else(|| {
+                    self.bad("worker", "cpus", value, "a number from 0.01 to 8192, such as 2 or 0.5")
+                })?)
+            }
+        };
+        Ok(Limits { memory: size("memory")?, processes, cpus, disk: size("disk")? })
+    }
+
     fn engine(&self) -> Result<EngineChoice, ConfigError> {
         match self.get("worker", "engine") {
             None | Some("auto" | "overlay") => Ok(EngineChoice::Overlay),
@@ -299,6 +343,28 @@ mod tests {
         assert!(load("[worker]\nslots = 0\n").is_err());
         assert!(load("[bstore]\nscratch_in_repo = maybe\n").is_err());
         assert!(load("[worker]\nengine = docker\n").is_err());
+    }
+
+    #[test]
+    fn limits_are_sizes_and_numbers() {
+        let text = "[worker]\nmemory = 8G\nprocesses = 2000\ncpus = 1.5\ndisk = 20g\nmin_free = 0\n";
+        let config = load(text).unwrap();
+        let limits = Limits {
+            memory: Some(Size(8 << 30)),
+            processes: Some(2000),
+            cpus: Some(1.5),
+            disk: Some(Size(20 << 30)),
+        };
+        assert_eq!((config.limits, config.min_free), (limits, Size(0)));
+        assert_eq!(load("").unwrap().limits, Limits::default());
+        for bad in ["memory = much", "memory = 1M", "processes = 1", "cpus = 0", "cpus = nan", "disk = -1G"] {
+            assert!(load(&format!("[worker]\n{bad}\n")).is_err(), "{bad}");
+        }
+        let said = load("[worker]\ndisk = big\n").unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "test.ini: disk in section [worker] is 'big', but must be a size such as 512M, 8G or 1.5T"
+        );
     }
 
     #[test]

@@ -290,6 +290,7 @@ async fn a_worker_whose_lease_is_lost_publishes_nothing() {
     // Ours notices soon, since it renews its lease often.
     let quick = queue::sqlite::Queue::open(&site.config.layout).unwrap().with_ttr(Duration::from_secs(3));
     let ours = Worker {
+        guard: reimzul::build::limits::Guard::of(&site.config).unwrap(),
         config: site.config.clone(),
         queue: Queue::Sqlite(quick),
         stamps: site.stamps.clone(),

@@ -2,6 +2,8 @@
 
 pub mod engine;
 mod inventory;
+pub mod life;
+pub mod limits;
 mod report;
 mod source;
 
@@ -22,6 +24,8 @@ use crate::stamp::Stamps;
 use crate::sys::fs;
 use crate::upload::{Parcel, Upload, UploadError};
 use engine::{Engine, Request};
+use life::Life;
+use limits::Guard;
 
 /// A job whose worker vanished this often is put aside.
 const LOSSES: u32 = 3;
@@ -34,6 +38,7 @@ pub struct Worker {
     pub stamps: Stamps,
     pub upload: Upload,
     pub engine: Engine,
+    pub guard: Guard,
 }
 
 /// A job that has all it needs to be built.
@@ -48,13 +53,18 @@ struct Task<'a> {
 struct Slot<'a> {
     worker: &'a Worker,
     shutdown: &'a Shutdown,
+    life: &'a Life,
 }
 
 impl Handler for Slot<'_> {
+    async fn open(&self, shutdown: &Shutdown) -> CancellationToken {
+        self.life.open(shutdown.stop()).await
+    }
+
     async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for delivery in jobs {
-            verdicts.push(self.worker.handle(delivery, self.shutdown).await);
+            verdicts.push(self.worker.handle(delivery, self.shutdown, self.life).await);
         }
         verdicts
     }
@@ -65,20 +75,28 @@ impl Worker {
     pub async fn run(self, shutdown: &Shutdown) {
         let arch = Arch::of_this_machine().unwrap_or(Arch::Noarch);
         let tubes: Vec<String> = arch.builds().iter().map(ToString::to_string).collect();
+        self.guard.sweep().await;
         self.engine.sweep().await;
+        let life = Arc::new(Life::new(&self.config, arch, &tubes, shutdown.stop()));
         let mut slots = tokio::task::JoinSet::new();
         let worker = Arc::new(self);
         for _ in 0..worker.config.slots {
             let (worker, tubes, shutdown) = (Arc::clone(&worker), tubes.clone(), shutdown.clone());
+            let life = Arc::clone(&life);
             slots.spawn(async move {
-                let slot = Slot { worker: &worker, shutdown: &shutdown };
+                let slot = Slot { worker: &worker, shutdown: &shutdown, life: &life };
                 consumer::run(&worker.queue, &tubes, &shutdown, &slot).await;
             });
         }
-        slots.join_all().await;
+        let ended = CancellationToken::new();
+        let work = async {
+            slots.join_all().await;
+            ended.cancel();
+        };
+        tokio::join!(work, life.go_on(&worker.queue, shutdown.stop(), &ended));
     }
 
-    async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown) -> Verdict {
+    async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown, life: &Life) -> Verdict {
         let job: BuildJob = match serde_json::from_slice(&delivery.job.body) {
             Ok(job) => job,
             Err(error) => return Verdict::Bury { reason: format!("its body is no build job: {error}") },
@@ -96,6 +114,7 @@ impl Worker {
             },
             attempt: Attempt(format!("{}-{}", delivery.job.id, delivery.job.reserves)),
         };
+        let _running = life.begins(&task.path);
         let verdict = self.work(&task, delivery, shutdown).await;
         verdict.unwrap_or_else(|error| Verdict::Release {
             delay: self.config.retry_delay,
@@ -184,11 +203,13 @@ impl Worker {
             arch: task.job.arch,
             disttag: &task.job.disttag,
             timeout: None,
+            quota: None,
         };
         let cancel = either(shutdown.kill(), delivery.lease.ended());
         // Ends the task that links the two.
         let _linked = cancel.clone().drop_guard();
-        let outcome = self.engine.build(request, &cancel).await;
+        let (outcome, resources) = self.guard.build(&self.engine, request, &cancel).await;
+        inventory.resources = resources;
         inventory.outcome(outcome.durations, outcome.buildroot);
         let result = outcome.result.and_then(|()| inventory.results(resultdir));
         if result.is_err() {

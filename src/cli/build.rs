@@ -42,6 +42,7 @@ impl Build {
             config.slots = usize::from(slots);
         }
         let site = Site::open(config)?;
+        site.check(&[Role::Worker])?;
         let stop = Shutdown::default();
         stop.on_signals()?;
         let worker_stop = Shutdown::default();

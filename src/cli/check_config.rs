@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Done, exit, ui};
 use crate::build::engine::overlay::Overlay;
+use crate::build::limits;
 use crate::config::{Config, EngineChoice};
 
 /// Check the configuration and what this machine needs for it.
@@ -19,10 +20,11 @@ impl CheckConfig {
             .file
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
-        let checks = match config.engine {
+        let mut checks = match config.engine {
             EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
             EngineChoice::Null => Vec::new(),
         };
+        checks.extend(limits::check(&config.limits));
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =

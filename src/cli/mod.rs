@@ -103,6 +103,8 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Limits(#[from] crate::build::limits::Unenforceable),
     #[error("{0}")]
     System(String),
     /// What there was to say has been said.
@@ -114,7 +116,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
-            Failure::Config(_) => exit::CONFIG,
+            Failure::Config(_) | Failure::Limits(_) => exit::CONFIG,
             Failure::System(_) => exit::SYSTEM,
             Failure::Said(code) => *code,
         }

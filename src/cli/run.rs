@@ -63,6 +63,7 @@ impl Run {
             }
         }
         let site = Site::open(config)?;
+        site.check(&roles)?;
         let shutdown = Shutdown::default();
         shutdown.on_signals()?;
         let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();

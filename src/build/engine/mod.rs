@@ -12,8 +12,10 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::limits::Quota;
 use crate::model::record::EngineName;
 use crate::model::{Arch, Disttag, Failure, Target};
+pub use overlay::Finding;
 
 /// One build to be done.
 #[derive(Debug, Clone, Copy)]
@@ -27,6 +29,8 @@ pub struct Request<'a> {
     pub disttag: &'a Disttag,
     /// A limit shorter or longer than the target's own.
     pub timeout: Option<Duration>,
+    /// What everything that the build starts must stay within; none: without limits.
+    pub quota: Option<&'a Quota>,
 }
 
 /// What came of it. The files are in the request's `resultdir`.

@@ -7,7 +7,7 @@
 
 mod base;
 mod check;
-mod diagnose;
+pub mod diagnose;
 mod dnf;
 mod install;
 mod pack;
