@@ -4,6 +4,7 @@ mod bases;
 mod failures;
 mod harness;
 mod leftovers;
+mod limits;
 mod room;
 mod rootless;
 mod strictness;

@@ -25,6 +25,16 @@ pub fn read_tail(log: &Path, from: u64) -> String {
     String::from_utf8_lossy(&read().unwrap_or_default()).into_owned()
 }
 
+/// The beginning of a log, likewise.
+pub fn read_head(log: &Path) -> String {
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(log).and_then(|file| file.take(TAIL).read_to_end(&mut bytes));
+    if read.is_err() {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A line as it may be shown: without escape sequences and control characters, and not too long.
 pub fn clean(line: &str) -> String {
     let plain = console::strip_ansi_codes(line);

@@ -250,8 +250,11 @@ impl Build<'_> {
 
     /// A build that was ended from outside: what it was at, from the log.
     fn ended(&self, failure: Failure) -> Failure {
-        let tail = diagnose::read_tail(&self.log("build.log"), 0);
-        let phase = diagnose::last_part(&tail).unwrap_or(failure.phase);
+        let log = self.log("build.log");
+        let tail = diagnose::read_tail(&log, 0);
+        // Of a log that does not end, the end tells nothing.
+        let part = diagnose::last_part(&tail).or_else(|| diagnose::last_part(&diagnose::read_head(&log)));
+        let phase = part.unwrap_or(failure.phase);
         let mut lines = failure.lines;
         lines.extend(diagnose::last_said(&tail));
         Failure { phase, lines, log: Some("build.log".into()), ..failure }

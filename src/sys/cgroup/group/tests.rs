@@ -1,7 +1,5 @@
 //! Groups on this machine's own cgroup file systems, where there are any that we may use.
 
-use std::process::{Child, Command};
-
 use super::*;
 use crate::sys::cgroup::{Cgroups, place};
 use crate::sys::process::{self, Program};
@@ -78,16 +76,29 @@ async fn only_what_nobody_holds_is_swept() {
     let ours = cgroups.make(&Limits::default()).unwrap();
     let dead = ours.folders[0].path.with_file_name(format!("{NAME}left-by-the-dead"));
     fs::create_dir(&dead).unwrap();
-    fs::create_dir(dead.join("deeper")).unwrap();
-    let mut child = Command::new("sleep").arg("86455").spawn().unwrap();
-    enter(&child, &dead.join("deeper"));
+    let inside = sleep_in(&alone(dead.join("deeper"), ours.folders[0].version)).await;
     cgroups.sweep().await;
     assert!(!dead.exists() && folders(&ours).iter().all(|path| path.exists()));
-    assert!(!child.wait().unwrap().success(), "what ran in it was killed");
+    assert_eq!(inside.await.unwrap(), process::End::Signaled(9), "what ran in it was killed");
 }
 
-fn enter(child: &Child, folder: &Path) {
-    fs::write(folder.join("cgroup.procs"), child.id().to_string()).unwrap();
+/// A group of one folder.
+fn alone(path: PathBuf, version: Version) -> Cgroup {
+    Cgroup { folders: vec![Folder::make(path, version, Controller::Cpuacct).unwrap()] }
+}
+
+/// A process in a group; returns once it is there.
+async fn sleep_in(group: &Cgroup) -> tokio::task::JoinHandle<process::End> {
+    let sleep = Program::new("sleep").arg("86455").limited_by(Some(group));
+    let running = tokio::spawn(async move {
+        let never = tokio_util::sync::CancellationToken::new();
+        process::run(&sleep, Path::new("/dev/null"), None, &never).await.unwrap()
+    });
+    let procs = group.folders[0].path.join("cgroup.procs");
+    while fs::read_to_string(&procs).unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    running
 }
 
 /// Version 2 itself: moving out of a group so that others can be made below it, and `cgroup.kill`. A controller that
@@ -106,13 +117,13 @@ async fn in_version_2_processes_make_room_for_groups() {
         return;
     };
     let own = top.join(format!("reimzul-test-{}", std::process::id()));
-    if top.join("cgroup.type").exists() || fs::create_dir(&own).is_err() {
+    if top.join("cgroup.type").exists() || fs::create_dir(&own).and_then(|()| fs::remove_dir(&own)).is_err() {
         println!("skipped: this test needs the top of the hierarchy");
         return;
     }
     fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
-    let mut child = Command::new("sleep").arg("86466").spawn().unwrap();
-    enter(&child, &own);
+    let worker = alone(own.clone(), Version::V2);
+    let runs = sleep_in(&worker).await;
     let control = own.join("cgroup.subtree_control");
     fs::write(&control, format!("+{controller}")).expect_err("a group with processes has no groups below it");
     place::enable(&own, &[controller]).unwrap();
@@ -123,14 +134,14 @@ async fn in_version_2_processes_make_room_for_groups() {
 
     let beside = Place { version: Version::V2, folder: own.clone() };
     let group = Cgroup::make(&[(Controller::Cpuacct, &beside)], &Limits::default()).unwrap();
-    let mut inside = Command::new("sleep").arg("86477").spawn().unwrap();
-    enter(&inside, &group.folders[0].path);
+    let inside = sleep_in(&group).await;
     assert!(group.usage().cpu_seconds.is_some());
     group.remove().await;
-    assert!(!inside.wait().unwrap().success(), "what ran in it was killed");
-    assert!(child.try_wait().unwrap().is_none(), "the worker's own processes live on");
-    clear_in_time(&own).await;
-    assert!(!child.wait().unwrap().success() && !own.exists());
+    assert_eq!(inside.await.unwrap(), process::End::Signaled(9), "what ran in it was killed");
+    assert!(!runs.is_finished(), "the worker's own processes live on");
+    worker.remove().await;
+    assert_eq!(runs.await.unwrap(), process::End::Signaled(9));
+    assert!(!own.exists());
 }
 
 #[test]
