@@ -10,6 +10,7 @@ use std::time::Duration;
 use configparser::ini::{Ini, IniDefault};
 
 use crate::model::{Layout, Limits, Size};
+use crate::sys::process::node_name;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -157,8 +158,7 @@ impl Config {
         Ok(Config {
             layout: Layout::new(root),
             file: file.map(Path::to_owned),
-            node: nix::sys::utsname::uname()
-                .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned()),
+            node: node_name(),
             slots: values.number("worker", "slots", 1, 1..=1024)?,
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,

@@ -36,6 +36,7 @@ macro_rules! conformance {
 conformance! { sqlite:
     an_event_comes_out_as_it_went_in,
     recording_an_event_again_changes_nothing,
+    an_event_told_anew_by_another_builder_replaces_the_first,
     a_result_turns_its_building_into_done,
     a_building_that_arrives_after_its_result_is_done_at_once,
     a_builds_result_says_nothing_of_its_sibling_on_another_arch,
@@ -77,6 +78,16 @@ async fn recording_an_event_again_changes_nothing(history: &History) {
         history.record(&event(build, status)).await.unwrap();
     }
     assert_eq!(all(history).await, before, "an old result became the latest again, or was stored twice");
+}
+
+async fn an_event_told_anew_by_another_builder_replaces_the_first(history: &History) {
+    for status in ["Building", "Failed"] {
+        history.record(&event(1, status)).await.unwrap();
+        let anew = with(json(1, status), "builder_fqdn", "another");
+        history.record(&anew).await.unwrap();
+        assert_eq!(all(history).await[0].event.builder_fqdn, "another");
+    }
+    assert_eq!(statuses(&all(history).await), ["Failed", "Done"]);
 }
 
 async fn a_result_turns_its_building_into_done(history: &History) {

@@ -313,7 +313,8 @@ async fn a_worker_whose_lease_is_lost_publishes_nothing() {
             [arch()],
         )
         .unwrap();
-        let taken = sql.query_row("SELECT 1 FROM jobs WHERE reserves < 2 AND tube = ?1", [arch()], |_| Ok(()));
+        let taken =
+            sql.query_row("SELECT 1 FROM jobs WHERE reserves < 2 AND tube = ?1", [arch()], |_| Ok(()));
         taken.is_err().then_some(())
     })
     .await;

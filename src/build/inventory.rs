@@ -57,11 +57,13 @@ impl Inventory {
         let bad = |error: String| Failure::new(Class::Packaging, "collect", error);
         for path in rpms(folder).map_err(|error| bad(error.to_string()))? {
             let whole = rpm::whole(&path).map_err(|error| bad(error.to_string()))?;
+            let is_shared = whole.header.is_source() || whole.header.arch == "noarch";
             self.results.push(ResultFile {
                 file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
                 nevra: whole.header.nevra(),
                 size: whole.size,
                 sha256: whole.sha256,
+                content: is_shared.then_some(whole.content),
             });
         }
         self.took("digests", begun);

@@ -1,34 +1,38 @@
-//! The build stage, role `worker`: from a job to a folder of results in the bstore.
+//! The build stage, role `worker`: from a job to folders of results in the bstore.
 
+mod attempt;
 pub mod engine;
 mod inventory;
 pub mod life;
 pub mod limits;
+mod order;
 mod report;
 mod source;
 
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
-use crate::model::{Arch, Attempt, BuildJob, BuildPath, Class, Failure, Status};
+use crate::model::{Arch, BuildJob, Class, Failure, Status};
 use crate::queue::{NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
-use crate::sys::fs;
-use crate::upload::{Parcel, Upload, UploadError};
-use engine::{Engine, Request};
+use crate::upload::Upload;
+use attempt::{End, Under};
+use engine::Engine;
 use life::Life;
 use limits::Guard;
+use order::{Order, Task};
 
 /// A job whose worker vanished this often is put aside.
 const LOSSES: u32 = 3;
+/// How often a builder that has failed at a job leaves it to others before it tries again itself.
+const DEFERRALS: u32 = 30;
 
 /// Everything a worker works with.
 #[derive(Debug)]
@@ -39,14 +43,6 @@ pub struct Worker {
     pub upload: Upload,
     pub engine: Engine,
     pub guard: Guard,
-}
-
-/// A job that has all it needs to be built.
-struct Task<'a> {
-    job: &'a BuildJob,
-    stamp: &'a Stamp,
-    path: BuildPath,
-    attempt: Attempt,
 }
 
 /// One of a worker's slots: builds one job at a time.
@@ -101,262 +97,178 @@ impl Worker {
             Ok(job) => job,
             Err(error) => return Verdict::Bury { reason: format!("its body is no build job: {error}") },
         };
-        let Some(stamp) = &job.stamp else { return self.stamp(&job, delivery).await };
-        let task = Task {
-            job: &job,
-            stamp,
-            path: BuildPath {
-                target: job.target.clone(),
-                pkgname: stamp.pkgname.clone(),
-                timestamp: stamp.timestamp,
-                evr: stamp.evr.clone(),
-                arch: job.arch,
-            },
-            attempt: Attempt(format!("{}-{}", delivery.job.id, delivery.job.reserves)),
+        let verdict = match &job.stamp {
+            None => self.stamp(&job, delivery).await,
+            Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown, life }).await,
         };
-        let _running = life.begins(&task.path);
-        let verdict = self.work(&task, delivery, shutdown).await;
         verdict.unwrap_or_else(|error| Verdict::Release {
             delay: self.config.retry_delay,
             reason: error.to_string(),
         })
     }
 
-    /// The recipe. An error is one of the queue itself: the job is then handed back as it was.
-    async fn work(
-        &self,
-        task: &Task<'_>,
-        delivery: &Delivery,
-        shutdown: &Shutdown,
-    ) -> Result<Verdict, QueueError> {
-        if let Some(record) = self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(task)) {
-            // A former delivery got as far as that: only what follows may be missing.
-            self.queue.put(report::follow_ups(&record.event)).await?;
-            return Ok(Verdict::Done);
+    /// A job of an old submitter: put again with a stamp, so that every delivery from now on is the same build.
+    async fn stamp(&self, job: &BuildJob, delivery: &Delivery) -> Result<Verdict, QueueError> {
+        let (pkgname, evr, sha256) = source::identify(&self.config.layout, job);
+        let stamp = match self.stamps.next(&job.target, pkgname, evr, sha256).await {
+            Ok(stamp) => stamp,
+            Err(error) => return Ok(self.later(error.to_string())),
+        };
+        let job = job.clone().stamped(stamp);
+        self.queue.put(vec![NewJob::new(job.arch.as_str(), &job, delivery.job.priority)]).await?;
+        Ok(Verdict::Done)
+    }
+
+    /// What a job comes to. An error is one of the queue itself: the job is then handed back as it was.
+    async fn work(&self, job: &BuildJob, stamp: &Stamp, under: Under<'_>) -> Result<Verdict, QueueError> {
+        if self.leaves_to_others(job, under.delivery).await? {
+            return Ok(self.later(format!("{} has failed at it; left to another builder", self.config.node)));
         }
-        let losses = delivery.job.losses();
+        let order = Order::of(job, stamp, &under.delivery.job, &self.engine);
+        let losses = under.delivery.job.losses();
         if losses >= LOSSES {
             let said = format!("its worker vanished {losses} times in the middle of it");
-            return self.put_aside(task, Failure::new(Class::Lost, "build", said)).await;
+            return self.put_aside(&order, Failure::new(Class::Lost, "build", said)).await;
         }
-        tracing::info!("building {} (attempt {})", task.path, task.attempt);
-        self.queue.put(vec![report::notify(&self.event(task, Status::Building, None))]).await?;
-        let record = match self.build(task, delivery, shutdown).await {
-            Ok(record) => record,
-            Err(Interrupted::Stopping) => return Ok(handed_back()),
-            Err(Interrupted::LeaseLost) => return Ok(Verdict::LeaseLost),
+        let mut ends = self.build_together(&order.together, under).await?;
+        if let Some(last) =
+            order.after.as_ref().filter(|_| ends.iter().all(|end| matches!(end, End::Done(_))))
+        {
+            ends.push(self.build_missing(last, under, std::future::ready(None)).await?);
+        }
+        self.verdict(job, &order, under.delivery, ends).await
+    }
+
+    /// Builds the arch asked for and its companion at the same time; neither's failure touches the other.
+    async fn build_together(&self, tasks: &[Task], under: Under<'_>) -> Result<Vec<End>, QueueError> {
+        let [main, companion] = tasks else {
+            let mut ends = Vec::new();
+            for task in tasks {
+                ends.push(self.build_missing(task, under, std::future::ready(None)).await?);
+            }
+            return Ok(ends);
         };
-        match record.event.failure.clone().filter(|failure| failure.retry) {
-            Some(failure) => self.again_or_aside(task, delivery, failure).await,
-            None => self.finish(task, delivery, &record).await,
+        let (tell, told) = oneshot::channel();
+        let first = async {
+            let end = self.build_missing(main, under, std::future::ready(None)).await;
+            let record = if let Ok(End::Done(record)) = &end { Some((**record).clone()) } else { None };
+            // Nobody listens where the companion has ended already.
+            let _ = tell.send(record);
+            end
+        };
+        let second = self.build_missing(companion, under, async { told.await.ok().flatten() });
+        let (first, second) = tokio::join!(first, second);
+        Ok(vec![first?, second?])
+    }
+
+    /// Builds what is not there yet: a former delivery may have got as far as that.
+    async fn build_missing(
+        &self,
+        task: &Task,
+        under: Under<'_>,
+        main: impl Future<Output = Option<BuildRecord>>,
+    ) -> Result<End, QueueError> {
+        match self.committed(task) {
+            Some(record) => {
+                // Only what follows may be missing.
+                self.queue.put(report::follow_ups(&record.event)).await?;
+                Ok(End::Done(Box::new(record)))
+            }
+            // Boxed, since two of them side by side are large.
+            None => Box::pin(self.attempt(task, under, main)).await,
         }
     }
 
-    async fn build(
+    async fn verdict(
         &self,
-        task: &Task<'_>,
+        job: &BuildJob,
+        order: &Order,
         delivery: &Delivery,
-        shutdown: &Shutdown,
-    ) -> Result<BuildRecord, Interrupted> {
-        let layout = &self.config.layout;
-        let resultdir = layout.results(&task.path, &task.attempt);
-        let started = jiff::Timestamp::now();
-        let mut inventory = inventory::Inventory::begin(started);
-        let result = self.try_build(task, &resultdir, &mut inventory, delivery, shutdown).await;
-        if delivery.lease.check().is_err() {
-            tracing::warn!("{}: the lease is lost; this attempt is dropped", task.path);
-            let _ = fs::remove_dir(&resultdir);
-            return Err(Interrupted::LeaseLost);
-        }
-        if shutdown.kill().is_cancelled() && result.is_err() {
-            let _ = fs::remove_dir(&resultdir);
-            return Err(Interrupted::Stopping);
-        }
-        let (status, failure) = match result {
-            Ok(()) => (Status::Success, None),
-            Err(failure) => (Status::Failed, Some(failure)),
-        };
-        if let Some(failure) = &failure {
-            inventory::leave_logs(&resultdir, failure);
-        }
-        let event = self.event(task, status, failure);
-        Ok(inventory.into_record(event, &task.attempt, self.engine.name()))
-    }
-
-    async fn try_build(
-        &self,
-        task: &Task<'_>,
-        resultdir: &Path,
-        inventory: &mut inventory::Inventory,
-        delivery: &Delivery,
-        shutdown: &Shutdown,
-    ) -> Result<(), Failure> {
-        fs::remove_dir(resultdir).and_then(|()| fs::make_dir(resultdir)).map_err(|error| disk(&error))?;
-        let begun = Instant::now();
-        let source = source::fetch(&self.config.layout, task.job, task.stamp)?;
-        inventory.took("fetch", begun);
-        inventory.source(&source, &task.job.srpm);
-        let request = Request {
-            srpm: &source.path,
-            resultdir,
-            target: &task.job.target,
-            arch: task.job.arch,
-            disttag: &task.job.disttag,
-            timeout: None,
-            quota: None,
-        };
-        let cancel = either(shutdown.kill(), delivery.lease.ended());
-        // Ends the task that links the two.
-        let _linked = cancel.clone().drop_guard();
-        let (outcome, resources) = self.guard.build(&self.engine, request, &cancel).await;
-        inventory.resources = resources;
-        inventory.outcome(outcome.durations, outcome.buildroot);
-        let result = outcome.result.and_then(|()| inventory.results(resultdir));
-        if result.is_err() {
-            // Whatever it failed by: an RPM in the folder would be listed.
-            inventory::remove_rpms(resultdir).map_err(|error| disk(&error))?;
-        }
-        result
-    }
-
-    /// Makes the outcome durable, then tells of it.
-    async fn finish(
-        &self,
-        task: &Task<'_>,
-        delivery: &Delivery,
-        record: &BuildRecord,
+        ends: Vec<End>,
     ) -> Result<Verdict, QueueError> {
-        let parcel = Parcel {
-            from: &self.config.layout.results(&task.path, &task.attempt),
-            build: &task.path,
-            build_id: &task.stamp.build_id,
-            attempt: &task.attempt,
-            scratch: self.is_apart(task),
-            record,
-        };
-        match self.upload.commit(&self.queue, &delivery.lease, parcel).await {
-            Ok(()) => {}
-            Err(UploadError::Lease(error @ QueueError::LeaseLost(_))) => {
-                tracing::warn!("{}: {error}; this attempt is dropped", task.path);
-                return Ok(Verdict::LeaseLost);
-            }
-            // The queue could not be asked: the job is handed back, and built again.
-            Err(UploadError::Lease(error)) => return Err(error),
-            Err(error) => {
-                let failure = Failure::new(Class::Upload, "upload", error.to_string());
-                return self.again_or_aside(task, delivery, failure).await;
+        let mut failure = None;
+        for end in ends {
+            match end {
+                End::Done(_) => {}
+                End::Farm(reason) => failure = failure.or(Some(reason)),
+                End::LeaseLost => return Ok(Verdict::LeaseLost),
+                End::Stopping => {
+                    let reason = "the worker was stopped".into();
+                    return Ok(Verdict::Release { delay: std::time::Duration::ZERO, reason });
+                }
             }
         }
-        self.forget_attempts(&task.path);
-        self.queue.put(report::follow_ups(&record.event)).await?;
-        match &record.event.failure {
-            None => tracing::info!("{}: success", task.path),
-            Some(failure) => tracing::info!("{}: {failure}", task.path),
+        match failure {
+            Some(failure) => self.again_or_aside(job, order, delivery, failure).await,
+            None => Ok(Verdict::Done),
         }
-        Ok(Verdict::Done)
     }
 
     /// The farm's fault: queued again, marked with this builder, or put aside after enough tries.
     async fn again_or_aside(
         &self,
-        task: &Task<'_>,
+        job: &BuildJob,
+        order: &Order,
         delivery: &Delivery,
         failure: Failure,
     ) -> Result<Verdict, QueueError> {
-        let mut job = task.job.clone();
+        let mut job = job.clone();
         job.tried.push(self.config.node.clone());
         if job.tried.len() >= self.config.tries {
-            return self.put_aside(task, failure).await;
+            return self.put_aside(order, failure).await;
         }
-        tracing::warn!("{}: {failure}; trying again in {} s", task.path, self.config.retry_delay.as_secs());
-        let again =
-            NewJob::new(job.arch.as_str(), &job, delivery.job.priority).delayed(self.config.retry_delay);
+        let delay = self.config.retry_delay;
+        tracing::warn!("{}: {failure}; trying again in {} s", order.together[0].path, delay.as_secs());
+        let again = NewJob::new(job.arch.as_str(), &job, delivery.job.priority).delayed(delay);
         self.queue.put(vec![again]).await?;
         Ok(Verdict::Done)
     }
 
-    async fn put_aside(&self, task: &Task<'_>, failure: Failure) -> Result<Verdict, QueueError> {
-        let reason = failure.to_string();
-        let event = self.event(task, Status::Failed, Some(failure));
-        self.queue.put(vec![report::notify(&event)]).await?;
-        Ok(Verdict::Bury { reason })
-    }
-
-    /// A job of an old submitter: put again with a stamp, so that every delivery from now on is the same build.
-    async fn stamp(&self, job: &BuildJob, delivery: &Delivery) -> Verdict {
-        let (pkgname, evr, sha256) = source::identify(&self.config.layout, job);
-        let again = async {
-            let stamp = self.stamps.next(&job.target, pkgname, evr, sha256).await?;
-            let job = job.clone().stamped(stamp);
-            self.queue.put(vec![NewJob::new(job.arch.as_str(), &job, delivery.job.priority)]).await
-        };
-        match again.await {
-            Ok(_) => Verdict::Done,
-            Err(error) => Verdict::Release { delay: self.config.retry_delay, reason: error.to_string() },
+    /// Tells of every build of the order without a result that it has failed.
+    async fn put_aside(&self, order: &Order, failure: Failure) -> Result<Verdict, QueueError> {
+        let mut verdict = Verdict::Done;
+        for task in order.together.iter().chain(&order.after) {
+            let told = if let Some(record) = self.committed(task) {
+                report::follow_ups(&record.event)
+            } else {
+                verdict = Verdict::Bury { reason: failure.to_string() };
+                vec![report::notify(&task.event(&self.config.node, Status::Failed, Some(failure.clone())))]
+            };
+            self.queue.put(told).await?;
         }
+        Ok(verdict)
     }
 
-    fn event(&self, task: &Task<'_>, status: Status, failure: Option<Failure>) -> crate::model::Event {
-        report::event(task.job, task.stamp, &self.config.node, status, failure)
+    fn committed(&self, task: &Task) -> Option<BuildRecord> {
+        self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(&task.job))
     }
 
-    /// Removes what former attempts left, whose workers vanished or failed for a reason of their own.
-    fn forget_attempts(&self, path: &BuildPath) {
-        let attempts = self.config.layout.results_of(path);
-        if let Err(error) = fs::remove_dir(&attempts) {
-            tracing::warn!("{error}");
+    /// Whether this builder has failed at the job before, and another might take it.
+    async fn leaves_to_others(&self, job: &BuildJob, delivery: &Delivery) -> Result<bool, QueueError> {
+        let node = &self.config.node;
+        if !job.tried.contains(node) || delivery.job.releases >= DEFERRALS {
+            return Ok(false);
         }
-        remove_empty_parents(&attempts, self.config.layout.root());
+        self.queue.is_watched_elsewhere(&delivery.job.tube, node).await
     }
 
-    /// Whether its results lie below `scratch/`.
-    fn is_apart(&self, task: &Task<'_>) -> bool {
-        task.job.scratch && !self.config.scratch_in_repo
+    fn later(&self, reason: String) -> Verdict {
+        Verdict::Release { delay: self.config.retry_delay, reason }
+    }
+
+    /// Whether a job's results lie below `scratch/`.
+    fn is_apart(&self, job: &BuildJob) -> bool {
+        job.scratch && !self.config.scratch_in_repo
     }
 }
 
-/// What is told of a job that was taken back before it had a result.
-pub fn taken_back(job: &BuildJob, node: &str) -> Option<NewJob> {
+/// What is told of a job that was taken back before all of its builds had a result: of those for `arches`.
+pub fn taken_back(job: &BuildJob, arches: &[Arch], node: &str) -> Vec<NewJob> {
+    let Some(stamp) = &job.stamp else { return Vec::new() };
     let failure = Failure::new(Class::Killed, "build", "it was stopped by who had asked for it");
-    let event = report::event(job, job.stamp.as_ref()?, node, Status::Failed, Some(failure));
-    Some(report::notify(&event))
-}
-
-/// Why a build has no outcome.
-enum Interrupted {
-    /// We were told to stop at once: another takes it up.
-    Stopping,
-    /// Another has taken it up already.
-    LeaseLost,
-}
-
-fn handed_back() -> Verdict {
-    Verdict::Release { delay: std::time::Duration::ZERO, reason: "the worker was stopped".into() }
-}
-
-fn disk(error: &fs::FileError) -> Failure {
-    Failure::new(Class::Disk, "fetch", error.to_string())
-}
-
-/// Cancelled when either is.
-fn either(one: &CancellationToken, other: &CancellationToken) -> CancellationToken {
-    let (both, other) = (one.child_token(), other.clone());
-    let linked = both.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            () = other.cancelled() => linked.cancel(),
-            () = linked.cancelled() => {}
-        }
-    });
-    both
-}
-
-/// The folders above a build's attempts, as far as nothing else is in them.
-fn remove_empty_parents(attempts: &Path, root: &Path) {
-    let stop = root.join("results");
-    for parent in attempts.ancestors().skip(1).take_while(|parent| *parent != stop) {
-        if std::fs::remove_dir(parent).is_err() {
-            return;
-        }
-    }
+    let event = |arch: &Arch| {
+        let job = BuildJob { arch: *arch, ..job.clone() };
+        report::notify(&report::event(&job, stamp, node, Status::Failed, Some(failure.clone())))
+    };
+    arches.iter().map(event).collect()
 }

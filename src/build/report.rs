@@ -27,6 +27,8 @@ pub fn event(
         timestamp: stamp.timestamp,
         build_id: Some(stamp.build_id.clone()),
         failure,
+        arches: Vec::new(),
+        warnings: Vec::new(),
         extra: carried_on(&job.extra),
     }
 }

@@ -84,10 +84,11 @@ impl Build {
 
 /// Takes what is unfinished out of the queue again, and tells that it was.
 async fn withdraw(site: &Site, builds: &[Watched]) -> Result<(), Failure> {
-    for build in builds.iter().filter(|build| build.outcome.is_none()) {
+    for build in builds.iter().filter(|build| !build.is_over()) {
+        let open: Vec<_> = build.all().filter(|one| one.outcome.is_none()).map(|one| one.path.arch).collect();
         // One that is held is another process's by now: it will come to its end there.
         if site.queue.withdraw(build.job_id).await? {
-            site.queue.put(build::taken_back(&build.job, &site.config.node).into_iter().collect()).await?;
+            site.queue.put(build::taken_back(&build.job, &open, &site.config.node)).await?;
         }
     }
     Ok(())

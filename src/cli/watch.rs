@@ -1,5 +1,6 @@
 //! Following builds until their results are known: what `build` and `submit --wait` show.
 
+use std::collections::HashMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,7 +11,7 @@ use serde_json::json;
 use super::{Failure, ui};
 use crate::history::{Document, Find};
 use crate::model::record::{BuildRecord, FILE};
-use crate::model::{BuildId, BuildJob, BuildPath, Layout, Status};
+use crate::model::{Arch, BuildId, BuildJob, BuildPath, Layout, Status};
 use crate::role::Site;
 use crate::submit::Submitted;
 
@@ -28,6 +29,9 @@ pub struct Watched {
     apart: bool,
     since: Instant,
     pub outcome: Option<Document>,
+    /// Builds for other arches that its builder has said to make along with it. Its own success does not depend
+    /// on theirs.
+    pub companions: Vec<Watched>,
 }
 
 impl Watched {
@@ -41,7 +45,29 @@ impl Watched {
             apart: submitted.job.scratch && !scratch_in_repo,
             since: Instant::now(),
             outcome: None,
+            companions: Vec::new(),
         }
+    }
+
+    fn companion(&self, arch: Arch) -> Watched {
+        Watched {
+            path: BuildPath { arch, ..self.path.clone() },
+            build_id: self.build_id.clone(),
+            job: BuildJob { arch, ..self.job.clone() },
+            outcome: None,
+            companions: Vec::new(),
+            ..*self
+        }
+    }
+
+    /// It and what is built along with it.
+    pub fn all(&self) -> impl Iterator<Item = &Watched> {
+        std::iter::once(self).chain(&self.companions)
+    }
+
+    /// Whether it and what is built along with it have their results.
+    pub fn is_over(&self) -> bool {
+        self.all().all(|build| build.outcome.is_some())
     }
 
     pub fn succeeded(&self) -> bool {
@@ -62,16 +88,26 @@ impl Watched {
         format!("{}-{}.{}", self.path.pkgname, self.path.evr, self.path.arch)
     }
 
-    /// Asks the history for its result, if it has none yet.
+    /// Asks the history for its result and its companions', as far as they are not known.
     async fn look(&mut self, site: &Site) -> Result<(), Failure> {
-        if self.outcome.is_some() {
+        if self.outcome.is_some() && self.is_over() {
             return Ok(());
         }
         let find = Find { build_id: Some(self.build_id.clone()), all: true, ..Find::default() };
         let found = site.history.find(find).await?;
-        self.outcome = found
-            .into_iter()
-            .find(|document| document.event.status.is_result() && document.event.arch == self.path.arch);
+        for arch in found.iter().flat_map(|document| &document.event.arches) {
+            if !self.all().any(|build| build.path.arch == *arch) {
+                self.companions.push(self.companion(*arch));
+            }
+        }
+        let result = |arch| {
+            let is_it = |one: &&Document| one.event.status.is_result() && one.event.arch == arch;
+            found.iter().find(is_it).cloned()
+        };
+        self.outcome = result(self.path.arch);
+        for companion in &mut self.companions {
+            companion.outcome = result(companion.path.arch);
+        }
         Ok(())
     }
 }
@@ -80,7 +116,8 @@ impl Watched {
 #[derive(Debug)]
 pub struct Board {
     lines: MultiProgress,
-    bars: Vec<(ProgressBar, String)>,
+    /// What is shown of each build.
+    bars: HashMap<(BuildId, Arch), (ProgressBar, String)>,
     live: bool,
     silent: bool,
 }
@@ -89,7 +126,7 @@ impl Board {
     pub fn new(silent: bool) -> Board {
         let live = console::Term::stderr().is_term() && !silent;
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Board { lines: MultiProgress::with_draw_target(target), bars: Vec::new(), live, silent }
+        Board { lines: MultiProgress::with_draw_target(target), bars: HashMap::new(), live, silent }
     }
 
     /// Shows that something goes on, until what is returned is finished.
@@ -102,50 +139,48 @@ impl Board {
         bar
     }
 
-    /// The build at this index is a new one from now on.
-    pub fn forget(&mut self, index: usize) {
-        if let Some(bar) = self.bars.get_mut(index) {
-            *bar = (self.lines.add(spinner()), String::new());
-        }
-    }
-
     /// Looks at the builds once and shows what is new.
     pub async fn look(&mut self, site: &Site, builds: &mut [Watched]) -> Result<(), Failure> {
-        while self.bars.len() < builds.len() {
-            self.bars.push((self.lines.add(spinner()), String::new()));
-        }
-        for (build, (bar, shown)) in builds.iter_mut().zip(&mut self.bars) {
-            if bar.is_finished() {
-                continue;
-            }
+        for build in builds {
             build.look(site).await?;
-            let elapsed = ui::duration(build.since.elapsed());
-            if let Some(document) = &build.outcome {
-                let said = result_line(build, document, &elapsed);
-                bar.finish_and_clear();
-                if self.live {
-                    let _ = self.lines.println(said);
-                } else if !self.silent {
-                    eprintln!("{said}");
-                }
-                continue;
-            }
-            let (phase, line) = match progress(&site.config.layout, &build.path) {
-                Some(now) => (now.phase.unwrap_or_else(|| shown.clone()), now.line),
-                // The attempt's folder has gone where results go.
-                None if shown.as_str() == "" || shown == "waiting" => ("waiting".to_owned(), String::new()),
-                None => ("uploading".to_owned(), String::new()),
-            };
-            bar.set_message(format!("{:<32} {phase:<10} {elapsed:>10}  {line}", build.label()));
-            bar.tick();
-            if *shown != phase {
-                if !self.live && !self.silent {
-                    eprintln!("  {:<40} {elapsed:>10}  {phase}", build.label());
-                }
-                *shown = phase;
+            for one in build.all() {
+                self.show(site, one);
             }
         }
         Ok(())
+    }
+
+    fn show(&mut self, site: &Site, build: &Watched) {
+        let key = (build.build_id.clone(), build.path.arch);
+        let (bar, shown) = self.bars.entry(key).or_insert_with(|| (self.lines.add(spinner()), String::new()));
+        if bar.is_finished() {
+            return;
+        }
+        let elapsed = ui::duration(build.since.elapsed());
+        if let Some(document) = &build.outcome {
+            let said = result_line(build, document, &elapsed);
+            bar.finish_and_clear();
+            if self.live {
+                let _ = self.lines.println(said);
+            } else if !self.silent {
+                eprintln!("{said}");
+            }
+            return;
+        }
+        let (phase, line) = match progress(&site.config.layout, &build.path) {
+            Some(now) => (now.phase.unwrap_or_else(|| shown.clone()), now.line),
+            // The attempt's folder has gone where results go.
+            None if shown.as_str() == "" || shown == "waiting" => ("waiting".to_owned(), String::new()),
+            None => ("uploading".to_owned(), String::new()),
+        };
+        bar.set_message(format!("{:<32} {phase:<10} {elapsed:>10}  {line}", build.label()));
+        bar.tick();
+        if *shown != phase {
+            if !self.live && !self.silent {
+                eprintln!("  {:<40} {elapsed:>10}  {phase}", build.label());
+            }
+            *shown = phase;
+        }
     }
 }
 
@@ -174,7 +209,7 @@ pub async fn until_done(site: &Site, builds: &mut [Watched], silent: bool) -> Re
     let mut board = Board::new(silent);
     loop {
         board.look(site, builds).await?;
-        if builds.iter().all(|build| build.outcome.is_some()) {
+        if builds.iter().all(Watched::is_over) {
             return Ok(());
         }
         tokio::time::sleep(LOOK).await;
@@ -252,6 +287,7 @@ fn last_line(text: &str) -> String {
 /// Prints how the builds ended: RPMs of the good ones, then why the others failed.
 pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
     let layout = &site.config.layout;
+    let builds: Vec<&Watched> = builds.iter().flat_map(Watched::all).collect();
     if as_json {
         let list: Vec<_> = builds.iter().map(|build| as_value(layout, build)).collect();
         ui::print_json(&list);
@@ -276,6 +312,9 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
         ui::print(&table);
     }
     for build in builds {
+        for warning in build.outcome.iter().flat_map(|document| &document.event.warnings) {
+            eprintln!("warning: {warning}");
+        }
         let failure = build.outcome.as_ref().and_then(|document| document.event.failure.as_ref());
         if let Some(failure) = failure {
             let log = build.folder(layout).join(failure.log.as_deref().unwrap_or("build.log"));

@@ -69,7 +69,8 @@ pub enum History {
 }
 
 impl History {
-    /// Records an event. Recording it again changes nothing.
+    /// Records an event. Recording it again changes nothing; the same one told anew, such as by another builder that
+    /// took the job up, replaces it.
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.record(event).await,

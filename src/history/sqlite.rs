@@ -199,8 +199,10 @@ fn documents(rows: Vec<Stored>) -> Result<Vec<Document>, HistoryError> {
 
 fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> {
     let path = event.path().to_string();
-    let known = sql.prepare_cached("SELECT 1 FROM history WHERE key = ?1")?.exists(params![event.key()])?;
-    if known {
+    let known = sql
+        .prepare_cached("UPDATE history SET event = ?2 WHERE key = ?1")?
+        .execute(params![event.key(), text])?;
+    if known > 0 {
         return Ok(());
     }
     if event.status.is_result() {

@@ -28,13 +28,19 @@ pub struct Event {
     pub build_id: Option<BuildId>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
+    /// All arches that the job is built for, where there is more than one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arches: Vec<Arch>,
+    /// What is odd about a result that counts all the same, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 /// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
 /// a field twice would make the whole unreadable.
-const OWN_FIELDS: [&str; 25] = [
+const OWN_FIELDS: [&str; 27] = [
     "srpm",
     "arch",
     "target",
@@ -48,6 +54,8 @@ const OWN_FIELDS: [&str; 25] = [
     "timestamp",
     "build_id",
     "failure",
+    "arches",
+    "warnings",
     "format",
     "attempt",
     "source",

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Attempt, BuildId, BuildPath, SrpmName, Target};
+use super::{Arch, Attempt, BuildId, BuildPath, SrpmName, Target};
 
 /// The folders below one root.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,8 @@ impl Layout {
     }
 
     /// Where an upload gathers before it is put into place in one step.
-    pub fn upload(&self, build: &BuildId, attempt: &Attempt) -> PathBuf {
-        self.uploads().join(format!("{build}.{attempt}"))
+    pub fn upload(&self, build: &BuildId, arch: Arch, attempt: &Attempt) -> PathBuf {
+        self.uploads().join(format!("{build}.{arch}.{attempt}"))
     }
 
     pub fn uploads(&self) -> PathBuf {

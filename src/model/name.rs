@@ -139,6 +139,24 @@ impl Target {
 }
 
 impl Target {
+    /// The arch that the target was submitted for, which its name ends in.
+    pub fn arch(&self) -> Option<Arch> {
+        self.0.rsplit_once('.')?.1.parse().ok()
+    }
+
+    /// Whether the RPM file `name`, made by a build of `arch` into this target, is for its repository and for
+    /// signing. Companions make the same source and noarch RPMs as the main arch does: the main arch's count.
+    pub fn publishes(&self, arch: Arch, name: &str) -> bool {
+        let is_companion = self.arch().is_some_and(|main| main.companion() == Some(arch));
+        let is_extra = arch == Arch::Noarch && self.arch().is_some_and(|main| main != Arch::Noarch);
+        let is_source = name.ends_with(".src.rpm") || name.ends_with(".nosrc.rpm");
+        match (is_companion, is_extra) {
+            (true, _) => !is_source && !name.ends_with(".noarch.rpm"),
+            (_, true) => !is_source,
+            _ => true,
+        }
+    }
+
     /// What the configuration for builds of `arch` into this target is called: for i386 the `x86_64` in its name
     /// becomes `i386`, for ppc `ppc64` becomes `ppc`, for noarch whichever arch stands in it becomes `noarch`.
     pub fn configured_as(&self, arch: Arch) -> Target {
@@ -208,6 +226,24 @@ mod tests {
         assert_eq!(split("a-b-1.0-2.el7.src.rpm"), ("a-b".into(), "1.0-2.el7".into()));
         assert_eq!(split("odd.src.rpm"), ("odd".into(), "0-0".into()));
         assert_eq!(split("x--1.src.rpm"), ("x".into(), "0-0".into()));
+    }
+
+    #[test]
+    fn source_and_noarch_rpms_are_published_once() {
+        let target: Target = "c7.u.x86_64".parse().unwrap();
+        for (arch, file, published) in [
+            (Arch::X86_64, "a-1-1.src.rpm", true),
+            (Arch::X86_64, "a-doc-1-1.noarch.rpm", true),
+            (Arch::I386, "a-1-1.i686.rpm", true),
+            (Arch::I386, "a-1-1.src.rpm", false),
+            (Arch::I386, "a-doc-1-1.noarch.rpm", false),
+            (Arch::Noarch, "kernel-doc-1-1.noarch.rpm", true),
+            (Arch::Noarch, "kernel-1-1.src.rpm", false),
+        ] {
+            assert_eq!(target.publishes(arch, file), published, "{arch} {file}");
+        }
+        let own: Target = "c7.u.i686".parse().unwrap();
+        assert!(own.publishes(Arch::I386, "a-1-1.src.rpm"), "i386 alone is no companion");
     }
 
     #[test]

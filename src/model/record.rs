@@ -52,6 +52,41 @@ pub struct ResultFile {
     /// Bytes.
     pub size: u64,
     pub sha256: String,
+    /// Of noarch and source RPMs, which companion arches make alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<Content>,
+}
+
+/// What two builds of one source must agree in, as digests of no meaning but to be compared.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// SHA-256 of names, modes, owners, links and digests of the files.
+    pub files: String,
+    /// SHA-256 of everything that it requires, provides, conflicts with …
+    pub dependencies: String,
+}
+
+impl BuildRecord {
+    /// How the noarch and source RPMs of this companion build differ from the main arch's, which are the ones that
+    /// are published: a sentence each.
+    pub fn differences(&self, main: &BuildRecord) -> Vec<String> {
+        let shared = self.results.iter().filter_map(|ours| Some((ours, ours.content.as_ref()?)));
+        let differs = shared.filter_map(|(ours, content)| {
+            let theirs = main.results.iter().find(|theirs| theirs.nevra == ours.nevra);
+            let what = match theirs.and_then(|theirs| theirs.content.as_ref()) {
+                None => format!("is not made for {} and published by neither", main.event.arch),
+                Some(other) if content.files != other.files => {
+                    format!("has other files than the one made for {}", main.event.arch)
+                }
+                Some(other) if content.dependencies != other.dependencies => {
+                    format!("has other dependencies than the one made for {}", main.event.arch)
+                }
+                Some(_) => return None,
+            };
+            Some(format!("{} made for {} {what}", ours.file, self.event.arch))
+        });
+        differs.collect()
+    }
 }
 
 /// Which engine built, and in which version.

@@ -255,6 +255,13 @@ impl Queue {
         }
     }
 
+    /// Whether a builder other than `node` takes jobs from the tube.
+    pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.is_watched_elsewhere(tube, node).await,
+        }
+    }
+
     /// Every tube that has jobs or watchers, by name.
     pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
         match self {

@@ -3,8 +3,10 @@
 //! A process that uses it holds a lock on a file of its own in `run/`. When another finds that lock free, the
 //! process is dead, and what it had reserved is ready again at once, whatever its time to run.
 
+mod owner;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -14,8 +16,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Entry, GiveUp, Job, Lease, NewJob, QueueError, State, TTR, TubeStats};
 use crate::model::Layout;
-use crate::sys::fs::{self, Lock};
+use crate::sys::fs;
 use crate::sys::sqlite::Database;
+use owner::Owner;
 
 /// How soon a put by another process is seen. Our own process's are seen at once.
 const POLL: Duration = Duration::from_millis(25);
@@ -53,20 +56,6 @@ pub struct Queue {
     ttr: Duration,
     /// Rung by our own puts, so that a waiting task of this process need not poll for them.
     bell: Arc<Notify>,
-}
-
-/// This process, as others know it.
-#[derive(Debug)]
-struct Owner {
-    name: String,
-    run: PathBuf,
-    _alive: Lock,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.run.join(&self.name));
-    }
 }
 
 impl Queue {
@@ -284,6 +273,17 @@ impl Queue {
         Ok(entries)
     }
 
+    pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
+        let watchers = self.database.read(watchers).await?;
+        let run = &self.owner.run;
+        let is_elsewhere = |owner: &str| {
+            owner != self.owner.name
+                && !owner::is_dead(run, owner)
+                && owner::node(run, owner).is_some_and(|its| its != node)
+        };
+        Ok(watchers.iter().any(|(owner, watched)| watched == tube && is_elsewhere(owner)))
+    }
+
     pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
         let run = self.owner.run.clone();
         let (jobs, watchers) = self.database.read(|sql| Ok((count_jobs(sql)?, watchers(sql)?))).await?;
@@ -298,41 +298,12 @@ impl Queue {
             }
         }
         for (owner, tube) in watchers {
-            if owner == self.owner.name || !is_dead(&run, &owner) {
+            if owner == self.owner.name || !owner::is_dead(&run, &owner) {
                 tubes.entry(tube).or_default().watching += 1;
             }
         }
         Ok(tubes.into_iter().map(|(tube, stats)| TubeStats { tube, ..stats }).collect())
     }
-}
-
-impl Owner {
-    fn enter(run: &Path) -> Result<Owner, QueueError> {
-        fs::make_dir(run)?;
-        let _entering = Lock::take_blocking(&run.join(ENTRANCE))?;
-        remove_files_of_the_dead(run);
-        let name = format!("{}-{}", std::process::id(), uuid::Uuid::new_v4().simple());
-        let alive = Lock::take_blocking(&run.join(&name))?;
-        Ok(Owner { name, run: run.to_owned(), _alive: alive })
-    }
-}
-
-/// Held while a process makes and locks its file, so that no other takes the file for a dead one's in between.
-const ENTRANCE: &str = "entrance";
-
-fn remove_files_of_the_dead(run: &Path) {
-    for entry in std::fs::read_dir(run).into_iter().flatten().flatten() {
-        if entry.file_name() != ENTRANCE && is_dead(run, &entry.file_name().to_string_lossy()) {
-            // Without its file an owner counts as dead: whatever it held is found by that.
-            let _ = std::fs::remove_file(entry.path());
-        }
-    }
-}
-
-/// Whether the owner's process is gone: its lock is free, or its file is.
-fn is_dead(run: &Path, owner: &str) -> bool {
-    let path = run.join(owner);
-    !path.exists() || matches!(Lock::try_take(&path), Ok(Some(_)))
 }
 
 fn held(lease: &Lease, changed: usize) -> Result<(), QueueError> {
@@ -399,7 +370,7 @@ fn ready_what_the_dead_held(sql: &Transaction, run: &Path, us: &str) -> rusqlite
         )?
         .query_map(params![us], |row| row.get(0))?
         .collect::<Result<_, _>>()?;
-    for owner in owners.iter().filter(|owner| is_dead(run, owner)) {
+    for owner in owners.iter().filter(|owner| owner::is_dead(run, owner)) {
         sql.execute(
             "UPDATE jobs SET state = 'ready', owner = NULL WHERE state = 'reserved' AND owner = ?1",
             params![owner],

@@ -12,13 +12,13 @@ use crate::sys::process::{self, Program};
 
 /// The RPMs of a target's finished builds, relative to its tree, sorted. A folder without `build.json` is not
 /// finished, and is passed over.
-pub fn packages(tree: &Path) -> Result<Vec<PathBuf>, FileError> {
+pub fn packages(target: &Target, tree: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut found = Vec::new();
     for package in folders(tree)? {
         for timestamp in folders(&package)? {
             for build in folders(&timestamp)? {
                 if build.join(FILE).exists() {
-                    rpms(&build, tree, &mut found)?;
+                    rpms(target, &build, tree, &mut found)?;
                 }
             }
         }
@@ -40,13 +40,21 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         .collect())
 }
 
-fn rpms(build: &Path, tree: &Path, found: &mut Vec<PathBuf>) -> Result<(), FileError> {
+/// Of one build, those that count for the target. Its folder's name ends in its arch.
+fn rpms(target: &Target, build: &Path, tree: &Path, found: &mut Vec<PathBuf>) -> Result<(), FileError> {
+    let name = build.file_name().unwrap_or_default().to_string_lossy();
+    let arch = name.rsplit_once('.').and_then(|(_, arch)| arch.parse().ok());
+    let counts = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        arch.is_none_or(|arch| target.publishes(arch, &file))
+    };
     let entries = std::fs::read_dir(build).map_err(FileError::at("read", build))?;
     found.extend(
         entries
             .flatten()
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|extension| extension == "rpm"))
+            .filter(counts)
             .filter_map(|path| path.strip_prefix(tree).map(Path::to_owned).ok()),
     );
     Ok(())

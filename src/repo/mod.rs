@@ -109,7 +109,7 @@ async fn generate(layout: &Layout, target: &Target) -> Result<usize, RepoError> 
     fs::make_dir(&cache)?;
     // It dies with its owner, so no stale lock can block a target.
     let _lock = Lock::take(&cache.join("lock")).await?;
-    let packages = createrepo::packages(&tree)?;
+    let packages = createrepo::packages(target, &tree)?;
     createrepo::run(target, &tree, &cache, &packages).await?;
     snapshot::publish(&cache.join("repodata"), &tree)?;
     Ok(packages.len())

@@ -15,10 +15,13 @@ pub fn publish(made: &Path, tree: &Path) -> Result<(), FileError> {
         let to = next.join(entry.file_name());
         std::fs::hard_link(entry.path(), &to).map_err(FileError::at("link", &to))?;
     }
+    // The requests that this serves are acknowledged next.
+    fs::sync_files(&next)?;
     if live.exists() {
         fs::exchange(&next, &live)?;
-        fs::remove_dir(&next)
     } else {
-        std::fs::rename(&next, &live).map_err(FileError::at("switch to", &live))
+        std::fs::rename(&next, &live).map_err(FileError::at("switch to", &live))?;
     }
+    fs::sync_parent(&live).map_err(FileError::at("sync", &live))?;
+    fs::remove_dir(&next)
 }

@@ -87,7 +87,7 @@ fn stage(layout: &Layout, request: &Request) -> Result<usize, FileError> {
         .join(request.timestamp.to_string());
     let mut staged = 0;
     for folder in std::fs::read_dir(&builds).map_err(FileError::at("read", &builds))?.flatten() {
-        for result in signable(&folder.path(), request.arch) {
+        for result in signable(&folder.path(), request) {
             fs::copy_whole(&folder.path().join(&result), &to.join(&result))?;
             staged += 1;
         }
@@ -97,16 +97,17 @@ fn stage(layout: &Layout, request: &Request) -> Result<usize, FileError> {
 
 /// The RPMs in a build's folder, if it is a successful build of that arch, not a failed sibling or a scratch
 /// build.
-fn signable(folder: &std::path::Path, arch: Arch) -> Vec<String> {
+fn signable(folder: &std::path::Path, request: &Request) -> Vec<String> {
     let record = std::fs::read(folder.join(FILE)).ok();
     let record: Option<BuildRecord> = record.and_then(|text| serde_json::from_slice(&text).ok());
     match record {
         Some(record)
-            if record.event.arch == arch
+            if record.event.arch == request.arch
                 && record.event.status == Status::Success
                 && !record.event.scratch =>
         {
-            record.results.into_iter().map(|result| result.file).collect()
+            let files = record.results.into_iter().map(|result| result.file);
+            files.filter(|file| request.target.publishes(request.arch, file)).collect()
         }
         _ => Vec::new(),
     }

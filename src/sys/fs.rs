@@ -77,6 +77,15 @@ fn temporary_beside(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()))
 }
 
+/// Has the files of a folder, and their names, outlive a power failure.
+pub fn sync_files(folder: &Path) -> Result<(), FileError> {
+    for entry in std::fs::read_dir(folder).map_err(FileError::at("read", folder))?.flatten() {
+        let path = entry.path();
+        File::open(&path).and_then(|file| file.sync_all()).map_err(FileError::at("sync", &path))?;
+    }
+    File::open(folder).and_then(|file| file.sync_all()).map_err(FileError::at("sync", folder))
+}
+
 /// Makes a rename in `path`'s folder survive a power failure.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {

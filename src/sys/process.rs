@@ -102,6 +102,12 @@ impl Program {
     }
 }
 
+/// This machine's node name (uname(2)): what events call the builder.
+pub fn node_name() -> String {
+    nix::sys::utsname::uname()
+        .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned())
+}
+
 /// Whether a program of this name can be found.
 pub fn on_path(program: &str) -> bool {
     std::env::var_os("PATH")

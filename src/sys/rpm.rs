@@ -2,6 +2,7 @@
 //!
 //! Format: the "RPM V4 package format" manual page of rpm (lead, signature header, header, payload).
 
+mod content;
 mod vet;
 
 use std::fs::File;
@@ -12,6 +13,7 @@ use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
 use sha2::{Digest, Sha256};
 
 use super::fs::{FileError, hex};
+use crate::model::record::Content;
 
 /// An RPM that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,7 @@ pub struct Whole {
     pub sha256: String,
     /// Bytes.
     pub size: u64,
+    pub content: Content,
 }
 
 /// Reads the header only.
@@ -91,7 +94,7 @@ pub fn whole(path: &Path) -> Result<Whole, RpmError> {
     {
         return Err(damaged("its payload does not match the digest in its header".into()));
     }
-    Ok(Whole { header, sha256: hashed.whole, size: hashed.size })
+    Ok(Whole { header, sha256: hashed.whole, size: hashed.size, content: content::content(&metadata) })
 }
 
 /// What every RPM's lead begins with.

@@ -1,11 +1,10 @@
 //! The embedded upload: renames on one file system.
 
-use std::fs::File;
 use std::path::Path;
 
 use super::{Parcel, UploadError};
 use crate::model::record::FILE;
-use crate::model::{BuildId, Layout};
+use crate::model::{Arch, BuildId, Layout};
 use crate::queue::{Lease, Queue};
 use crate::sys::fs::{self, FileError};
 
@@ -17,8 +16,8 @@ pub async fn commit(
     lease: &Lease,
     parcel: Parcel<'_>,
 ) -> Result<(), UploadError> {
-    let gathered = layout.upload(parcel.build_id, parcel.attempt);
-    remove_former_attempts(layout, parcel.build_id);
+    let gathered = layout.upload(parcel.build_id, parcel.build.arch, parcel.attempt);
+    remove_former_attempts(layout, parcel.build_id, parcel.build.arch);
     let done = put_into_place(layout, queue, lease, parcel, &gathered).await;
     if done.is_err() {
         let _ = fs::remove_dir(&gathered);
@@ -42,7 +41,7 @@ async fn put_into_place(
     let record = gathered.join(FILE);
     // Nobody looks in here yet, so it need not appear in one step.
     std::fs::write(&record, &text).map_err(FileError::at("write", &record))?;
-    sync_files(gathered)?;
+    fs::sync_files(gathered)?;
     fs::make_dir(place.parent().unwrap_or(&place))?;
     // Asked of the queue itself, not of our memory: this process may have been asleep.
     queue.touch(lease).await?;
@@ -58,8 +57,8 @@ async fn put_into_place(
 }
 
 /// What workers that vanished at this point left of the same build. Best effort: it is in nobody's way.
-fn remove_former_attempts(layout: &Layout, build: &BuildId) {
-    let of_this_build = format!("{build}.");
+fn remove_former_attempts(layout: &Layout, build: &BuildId, arch: Arch) {
+    let of_this_build = format!("{build}.{arch}.");
     for entry in std::fs::read_dir(layout.uploads()).into_iter().flatten().flatten() {
         if entry.file_name().to_string_lossy().starts_with(&of_this_build) {
             let _ = fs::remove_dir(&entry.path());
@@ -69,13 +68,4 @@ fn remove_former_attempts(layout: &Layout, build: &BuildId) {
 
 fn rename(from: &Path, to: &Path) -> Result<(), FileError> {
     std::fs::rename(from, to).map_err(FileError::at("move results to", to))
-}
-
-/// The results must outlive a power failure before the job is deleted.
-fn sync_files(folder: &Path) -> Result<(), FileError> {
-    for entry in std::fs::read_dir(folder).map_err(FileError::at("read", folder))?.flatten() {
-        let path = entry.path();
-        File::open(&path).and_then(|file| file.sync_all()).map_err(FileError::at("sync", &path))?;
-    }
-    File::open(folder).and_then(|file| file.sync_all()).map_err(FileError::at("sync", folder))
 }

@@ -34,7 +34,8 @@ impl Root {
     pub fn with(worker: &str) -> Root {
         let folder = tempfile::Builder::new().prefix("reimzul-test-").tempdir().unwrap();
         let root = Root { folder };
-        root.write("reimzul.ini", &format!("[worker]\nengine = null\nretry_delay = 0\n{worker}\n"));
+        let delay = if worker.contains("retry_delay") { "" } else { "retry_delay = 0\n" };
+        root.write("reimzul.ini", &format!("[worker]\nengine = null\n{delay}{worker}\n"));
         root
     }
 
@@ -102,6 +103,19 @@ impl Root {
     pub fn start_with(&self, arguments: &[&str], environment: &[(&str, &str)]) -> Process {
         let mut command = self.command(&[&["run"], arguments].concat());
         command.envs(environment.iter().copied());
+        Process::start(command)
+    }
+
+    /// Starts roles as if on another machine: in a namespace that has a node name of its own.
+    pub fn start_on(&self, node: &'static str, arguments: &[&str]) -> Process {
+        use std::os::unix::process::CommandExt;
+        let mut command = self.command(&[&["run"], arguments].concat());
+        let enter = move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS)?;
+            Ok(nix::unistd::sethostname(node)?)
+        };
+        // SAFETY: both are mere system calls.
+        unsafe { command.pre_exec(enter) };
         Process::start(command)
     }
 
@@ -351,6 +365,14 @@ pub fn binary_rpm(name: &str) -> PathBuf {
     rpmbuild(&["-bb"], work.path(), &spec);
     std::fs::rename(work.path().join("noarch").join(path.file_name().unwrap()), &path).unwrap();
     path
+}
+
+/// The one binary RPM that a spec makes, built below `work`.
+pub fn built(spec: &str, name: &str, work: &Path) -> PathBuf {
+    let path = work.join(format!("{name}.spec"));
+    std::fs::write(&path, spec).unwrap();
+    rpmbuild(&["-bb"], work, &path);
+    std::fs::read_dir(work.join("noarch")).unwrap().next().unwrap().unwrap().path()
 }
 
 fn spec_text(name: &str, release: u32) -> String {

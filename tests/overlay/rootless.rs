@@ -115,5 +115,23 @@ async fn build_as_a_user() {
             .collect();
         assert_eq!(left, [""; 0].map(PathBuf::from), "files of subordinate ids were left in {folder}");
     }
+    by_the_binary(&site);
     println!("built as a user");
+}
+
+/// As a person would. The binary starts itself again as the sandboxes' init, which the tests' engine is told where to
+/// find instead.
+fn by_the_binary(site: &Site) {
+    let sections = "%build\ntest \"$(id -u)\" = 1000\n";
+    let spec = site.spec("by-hand", &script("", sections), &[]);
+    let exe = std::env::var_os("REIMZUL_TEST_EXE");
+    let output = Command::new(exe.unwrap_or_else(|| env!("CARGO_BIN_EXE_reimzul").into()))
+        .arg("--root")
+        .arg(&site.root)
+        .args(["build", "--target", "mini"])
+        .arg(&spec)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("by-hand-1-1.mini1.noarch.rpm"), "{said}");
 }

@@ -43,7 +43,7 @@ impl<'a> OneShot<'a> {
             }
             tokio::time::sleep(watch::LOOK).await;
             self.board.look(self.site, &mut self.builds).await?;
-            let is_done = |(_, index): &mut (_, usize)| self.builds[*index].outcome.is_some();
+            let is_done = |(_, index): &mut (_, usize)| self.builds[*index].is_over();
             let done: Vec<_> = running.extract_if(.., is_done).collect();
             let successes = self.builds.iter().filter(|build| build.succeeded()).count();
             let lacks = done.into_iter().filter(|(_, index)| self.lacks_something(*index));
@@ -61,7 +61,6 @@ impl<'a> OneShot<'a> {
         let watched = Watched::new(&submitted, self.site.config.scratch_in_repo);
         if let Some(index) = place {
             self.builds[index] = watched;
-            self.board.forget(index);
             return Ok(index);
         }
         self.builds.push(watched);

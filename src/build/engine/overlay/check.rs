@@ -30,9 +30,9 @@ fn bad(text: impl Into<String>) -> Finding {
 pub async fn check(overlay: &Overlay) -> Vec<Finding> {
     let rootless = overlay.launcher.rootless();
     let mut found = vec![good(if rootless {
-        "the overlay engine works as an ordinary user, with subordinate ids"
+        "builds are run by an ordinary user, with subordinate ids"
     } else {
-        "the overlay engine works as root"
+        "builds are run by root, as a user of their own"
     })];
     found.extend(programs(rootless));
     if rootless {
