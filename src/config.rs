@@ -10,6 +10,7 @@ use std::time::Duration;
 use configparser::ini::{Ini, IniDefault};
 
 use crate::model::{Layout, Limits, Size};
+use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 
 /// Where a site's configuration is when nothing else is said.
@@ -21,6 +22,10 @@ const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
 const MIN_FREE: Size = Size(2 << 30);
 /// With less no build would get anywhere.
 const LEAST_LIMIT: Size = Size(16 << 20);
+const MOST: Size = Size(1 << 60);
+/// Both ends of a log that long are still read by a person.
+const LOG_LIMIT: Size = Size(64 << 20);
+const LOG_LIMITS: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 
 /// A configuration that cannot be used: one sentence each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -29,6 +34,10 @@ pub enum ConfigError {
     Unreadable { file: String, reason: String },
     #[error("{file}: unknown section [{section}]{nearest}")]
     UnknownSection { file: String, section: String, nearest: Nearest },
+    #[error("{file}: section [{section}] stands there twice; make it one")]
+    SectionTwice { file: String, section: String },
+    #[error("{file}: key '{key}' stands twice in section [{section}]; keep one of them")]
+    KeyTwice { file: String, section: String, key: String },
     #[error("{file}: '{key}' stands before the first section, such as [worker]")]
     NoSection { file: String, key: String },
     #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
@@ -53,8 +62,7 @@ impl std::fmt::Display for Nearest {
 }
 
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
-    let best = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    Nearest(best.filter(|(distance, known)| *distance <= 1 + known.len() / 3).map(|(_, known)| known))
+    Nearest(ini::nearest(name, known))
 }
 
 /// Which build engine a worker uses.
@@ -79,6 +87,8 @@ pub struct Config {
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
+    /// What a build's log may be; past it the middle is left out.
+    pub log_limit: Size,
     /// What a build may use.
     pub limits: Limits,
     /// A worker takes no jobs while less is free where it builds; zero: it does not look.
@@ -95,7 +105,18 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("reimzul", &["root"]),
     (
         "worker",
-        &["slots", "engine", "tries", "retry_delay", "memory", "processes", "cpus", "disk", "min_free"],
+        &[
+            "slots",
+            "engine",
+            "tries",
+            "retry_delay",
+            "log_limit",
+            "memory",
+            "processes",
+            "cpus",
+            "disk",
+            "min_free",
+        ],
     ),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
@@ -123,7 +144,7 @@ impl Config {
         match &file {
             None => Config::from_text("", None, root),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                let text = ini::read(path).map_err(|error| ConfigError::Unreadable {
                     file: path.display().to_string(),
                     reason: error.to_string(),
                 })?;
@@ -151,6 +172,7 @@ impl Config {
             });
         }
         let logfile = match values.get("logs", "logfile") {
+            Some("") => return Err(values.bad("logs", "logfile", "", "a file's path")),
             Some(path) => PathBuf::from(path),
             None if own_root.is_some() => root.join("log/reimzul.log"),
             None => SITE_LOG.into(),
@@ -163,8 +185,9 @@ impl Config {
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
+            log_limit: values.size("worker", "log_limit", LOG_LIMITS)?.unwrap_or(LOG_LIMIT),
             limits: values.limits()?,
-            min_free: values.size("worker", "min_free")?.unwrap_or(MIN_FREE),
+            min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             unused: unused(&sections),
@@ -174,6 +197,7 @@ impl Config {
 
 /// Python's configparser dialect, which existing files are written in.
 fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
+    check_doubles(text, file)?;
     let mut dialect = IniDefault::default();
     dialect.multiline = true;
     dialect.enable_inline_comments = false;
@@ -189,24 +213,35 @@ fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
         .collect())
 }
 
+/// Python's configparser refuses them; ours would let the last one win, in silence.
+fn check_doubles(text: &str, file: &str) -> Result<(), ConfigError> {
+    match ini::first_double(text) {
+        None => Ok(()),
+        Some(Double::Section(section)) => Err(ConfigError::SectionTwice { file: file.to_owned(), section }),
+        Some(Double::Key { section, key }) => {
+            Err(ConfigError::KeyTwice { file: file.to_owned(), section, key })
+        }
+    }
+}
+
 fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
     for (section, keys) in sections {
         // What the parser calls the part before the first section.
         if let ("default", Some(key)) = (section.as_str(), keys.keys().next()) {
-            return Err(ConfigError::NoSection { file: file.to_owned(), key: key.clone() });
+            return Err(ConfigError::NoSection { file: file.to_owned(), key: shown(key) });
         }
         let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
             return Err(ConfigError::UnknownSection {
                 file: file.to_owned(),
-                section: section.clone(),
+                section: shown(section),
                 nearest: nearest(section, KNOWN.iter().map(|(name, _)| *name)),
             });
         };
         if let Some(key) = keys.keys().find(|key| !known.is_empty() && !known.contains(&key.as_str())) {
             return Err(ConfigError::UnknownKey {
                 file: file.to_owned(),
-                section: section.clone(),
-                key: key.clone(),
+                section: shown(section),
+                key: shown(key),
                 nearest: nearest(key, known.iter().copied()),
             });
         }
@@ -224,6 +259,11 @@ fn unused(sections: &Sections) -> Vec<String> {
         .filter(|(section, key)| is_unused(section, key))
         .map(|(section, key)| format!("[{section}] {key}"))
         .collect()
+}
+
+/// Part of a configuration, as it may be shown in a sentence.
+fn shown(text: &str) -> String {
+    text.escape_debug().take(60).collect()
 }
 
 struct Values<'a> {
@@ -247,7 +287,7 @@ impl Values<'_> {
             file: self.file.to_owned(),
             section,
             key,
-            value: value.to_owned(),
+            value: shown(value),
             wanted: wanted.into(),
         }
     }
@@ -276,19 +316,22 @@ impl Values<'_> {
         }
     }
 
-    fn size(&self, section: &'static str, key: &'static str) -> Result<Option<Size>, ConfigError> {
+    fn size(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        range: std::ops::RangeInclusive<Size>,
+    ) -> Result<Option<Size>, ConfigError> {
         let Some(value) = self.get(section, key) else { return Ok(None) };
-        value.parse().map(Some).map_err(|_| self.bad(section, key, value, "a size such as 512M, 8G or 1.5T"))
+        let size = value.parse().ok().filter(|size| range.contains(size));
+        let (least, most) = (range.start(), range.end());
+        let bad =
+            || self.bad(section, key, value, format!("a size such as 64M or 8G, from {least} to {most}"));
+        size.ok_or_else(bad).map(Some)
     }
 
     fn limits(&self) -> Result<Limits, ConfigError> {
-        let size = |key| match self.size("worker", key)? {
-            Some(size) if size < LEAST_LIMIT => {
-                let value = self.get("worker", key).unwrap_or_default();
-                Err(self.bad("worker", key, value, format!("at least {LEAST_LIMIT}")))
-            }
-            other => Ok(other),
-        };
+        let size = |key| self.size("worker", key, LEAST_LIMIT..=MOST);
         let processes = match self.number("worker", "processes", 0, 16..=4_194_304)? {
             0 => None,
             most => Some(most as u64),
@@ -363,7 +406,7 @@ mod tests {
         let said = load("[worker]\ndisk = big\n").unwrap_err().to_string();
         assert_eq!(
             said,
-            "test.ini: disk in section [worker] is 'big', but must be a size such as 512M, 8G or 1.5T"
+            "test.ini: disk in section [worker] is 'big', but must be a size such as 64M or 8G, from 16 MiB to 1048576 TiB"
         );
     }
 

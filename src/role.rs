@@ -86,7 +86,9 @@ impl Site {
     /// The build engine of this machine.
     pub fn engine(&self) -> Engine {
         match self.config.engine {
-            EngineChoice::Overlay => Engine::Overlay(Overlay::new(self.config.layout.clone())),
+            EngineChoice::Overlay => Engine::Overlay(
+                Overlay::new(self.config.layout.clone()).with_log_limit(self.config.log_limit.0),
+            ),
             EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
         }
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::engine::Request;
 use super::inventory::{self, Inventory};
 use super::life::Life;
+use super::logs;
 use super::order::Task;
 use super::{Worker, report, source};
 use crate::consumer::Delivery;
@@ -113,7 +114,9 @@ impl Worker {
         let cancel = either(under.shutdown.kill(), under.delivery.lease.ended());
         // Ends the task that links the two.
         let _linked = cancel.clone().drop_guard();
-        let (outcome, resources) = self.guard.build(&self.engine, request, &cancel).await;
+        // Boxed, since it is large.
+        let building = Box::pin(self.guard.build(&self.engine, request, &cancel));
+        let (outcome, resources) = logs::kept_short(resultdir, self.config.log_limit.0, building).await;
         inventory.resources = resources;
         inventory.outcome(outcome.durations, outcome.buildroot);
         let result = outcome.result.and_then(|()| inventory.results(resultdir));

@@ -5,6 +5,7 @@ pub mod engine;
 mod inventory;
 pub mod life;
 pub mod limits;
+mod logs;
 mod order;
 mod report;
 mod source;

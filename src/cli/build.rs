@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::submit::What;
 use super::watch::{self, Watched};
-use super::{Done, Failure, exit};
+use super::{Done, Failure, exit, ui};
 use crate::build::{self, engine::Engine};
 use crate::config::Config;
 use crate::role::{Crew, Role, Site};
@@ -41,6 +41,7 @@ impl Build {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
+        let named = pack::look_at(&config.layout, &self.what, &self.packages)?;
         let site = Site::open(config)?;
         site.check(&[Role::Worker])?;
         let stop = Shutdown::default();
@@ -54,7 +55,7 @@ impl Build {
             worker.force();
         });
         let mut run = OneShot::new(&site, &stop, as_json);
-        let all = match pack::accept_all(&site, &self.what, &self.packages, &run.board, &stop).await {
+        let all = match pack::accept_all(&site, &self.what, named, &run.board, &stop).await {
             Ok(accepted) => run.build_all(accepted).await,
             Err(refused) => Err(refused),
         };
@@ -65,7 +66,7 @@ impl Build {
             crew.end().await;
             let done = builds.iter().filter(|build| build.outcome.is_some()).count();
             let named = self.packages.len();
-            eprintln!("stopped: {done} of {named} packages were done; nothing is left running or queued");
+            ui::tell!("stopped: {done} of {named} packages were done; nothing is left running or queued");
             return Ok(exit::STOPPED);
         }
         crew.end().await;
@@ -76,7 +77,7 @@ impl Build {
         }
         let installable = check_installable(&site, &self.what, &builds, &stop).await;
         if let Err(why) = &installable {
-            eprintln!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
+            ui::tell!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
         }
         Ok(if installable.is_ok() { exit::OK } else { exit::FAILED })
     }

@@ -34,21 +34,21 @@ impl CheckConfig {
                 "slots": config.slots, "unused": config.unused, "checks": checks}),
             );
         } else {
-            println!("configuration  {file}");
-            println!("root           {}", config.layout.root().display());
-            println!(
+            ui::say!("configuration  {file}");
+            ui::say!("root           {}", config.layout.root().display());
+            ui::say!(
                 "engine         {}, {} at a time",
                 format!("{:?}", config.engine).to_lowercase(),
                 config.slots
             );
-            println!("log file       {}", config.logfile.display());
+            ui::say!("log file       {}", config.logfile.display());
             for key in &config.unused {
-                println!("note           {key} is accepted, and not used by this version");
+                ui::say!("note           {key} is accepted, and not used by this version");
             }
             let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
             for check in &checks {
                 let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("MISSING") };
-                println!("{mark:<13}  {}", check.text);
+                ui::say!("{mark:<13}  {}", check.text);
             }
         }
         Ok(if good { exit::OK } else { exit::CONFIG })

@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::model::text::plain_lines;
 use crate::role::{Site, SiteError};
 
 /// What every command ends with. Documented in `reimzul --help`.
@@ -30,7 +31,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 3;
-    /// The queue, the history or the file system cannot be used.
+    /// The queue, the history or the file system cannot be used, or what there is to say not be printed.
     pub const SYSTEM: u8 = 4;
     /// Ended by Ctrl-C or SIGTERM.
     pub const STOPPED: u8 = 130;
@@ -167,7 +168,7 @@ type Done = Result<u8, Failure>;
 
 /// Parses the command line, does what it says, and reports.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::try_parse().unwrap_or_else(|said| end_with(&said));
     log_to_stderr(&arguments);
     if !matches!(arguments.command, Command::Run(_) | Command::Build(_)) {
         end_quietly_with_the_pipe();
@@ -175,22 +176,47 @@ pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("reimzul: cannot start: {error}");
+            ui::tell!("reimzul: cannot start: {error}");
             return exit::SYSTEM.into();
         }
     };
     let done = runtime.block_on(dispatch(arguments));
     // A blocking call that still runs holds nothing that matters.
     runtime.shutdown_background();
-    match done {
+    match done.and_then(all_printed) {
         Ok(code) => code.into(),
         Err(failure) => {
-            let said = failure.to_string();
+            // It may name what others have named.
+            let said = plain_lines(&failure.to_string());
             if !said.is_empty() {
-                eprintln!("{} {said}", console::Style::new().red().bold().for_stderr().apply_to("reimzul:"));
+                ui::tell!("{} {said}", console::Style::new().red().bold().for_stderr().apply_to("reimzul:"));
             }
             failure.code().into()
         }
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line.
+fn end_with(said: &clap::Error) -> ! {
+    let code = match said.print() {
+        Err(error) if said.exit_code() == 0 && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            ui::tell!("reimzul: {}", not_printed(&error));
+            exit::SYSTEM.into()
+        }
+        _ => said.exit_code(),
+    };
+    std::process::exit(code)
+}
+
+fn not_printed(error: &std::io::Error) -> String {
+    format!("cannot write to the standard output: {error}")
+}
+
+/// A result that nobody got is none.
+fn all_printed(code: u8) -> Done {
+    match ui::lost() {
+        None => Ok(code),
+        Some(error) => Err(Failure::System(not_printed(error))),
     }
 }
 
@@ -204,18 +230,30 @@ fn end_quietly_with_the_pipe() {
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
-    let open = |config| Site::open(config).map_err(Failure::from);
     match arguments.command {
         Command::CheckConfig(command) => command.run(&config, global.json).await,
         Command::Build(command) => command.run(config, global.json).await,
         Command::Run(command) => command.run(config).await,
-        Command::Submit(command) => command.run(&open(config)?, global.json).await,
-        Command::Query(command) => command.run(&open(config)?, global.json).await,
-        Command::Logs(command) => command.run(&open(config)?, global.json).await,
-        Command::Stats(command) => command.run(&open(config)?, global.json).await,
-        Command::Override(command) => command.run(&open(config)?, global.json).await,
-        Command::Repogen(command) => command.run(&open(config)?, global.json).await,
+        Command::Submit(command) => command.run(config, global.json).await,
+        Command::Query(command) => command.run(&existing(config)?, global.json).await,
+        Command::Logs(command) => command.run(&existing(config)?, global.json).await,
+        Command::Stats(command) => command.run(&existing(config)?, global.json).await,
+        Command::Override(command) => command.run(&existing(config)?, global.json).await,
+        Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
     }
+}
+
+/// The site of commands that only ask or tell: a mistyped root is not made, and not taken for an empty one.
+fn existing(config: Config) -> Result<Site, Failure> {
+    let layout = &config.layout;
+    if !layout.database().exists() && !layout.root().join("reimzul.ini").exists() {
+        let root = layout.root().display();
+        return Err(Failure::Usage(format!(
+            "no Reimzul root at {root}: give the right one with --root, or make it one with \
+             `reimzul --root {root} run all`"
+        )));
+    }
+    Ok(Site::open(config)?)
 }
 
 /// Roles log what they do; other commands only what is wrong, since their output says the rest.

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{Done, Failure, exit, ui};
 use crate::history::{Document, Find};
+use crate::model::text::plain;
 use crate::model::{Status, Target};
 use crate::role::Site;
 
@@ -47,10 +48,10 @@ impl Query {
             ui::print_json(&found);
         } else if self.classic {
             for document in &found {
-                println!("{}", classic(document));
+                ui::say!("{}", plain(&classic(document)));
             }
         } else if found.is_empty() {
-            println!("no such builds");
+            ui::say!("no such builds");
         } else {
             print(&found);
         }
@@ -63,7 +64,7 @@ fn print(found: &[Document]) {
     for document in found {
         let event = &document.event;
         let why = match (&event.failure, &document.comment) {
-            (_, Some(comment)) => comment.clone(),
+            (_, Some(comment)) => plain(comment),
             (Some(failure), None) => failure.class.to_string(),
             (None, None) if event.scratch => "scratch".to_owned(),
             (None, None) => String::new(),

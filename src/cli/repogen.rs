@@ -35,7 +35,7 @@ impl Repogen {
         if as_json {
             ui::print_json(&json!({"target": target, "job_id": ids.first()}));
         } else {
-            println!("queued metadata of {target}");
+            ui::say!("queued metadata of {target}");
         }
         Ok(exit::OK)
     }

@@ -43,7 +43,7 @@ impl Settle {
         if as_json {
             ui::print_json(&document);
         } else {
-            println!("{} is settled: {}", document.event.path(), self.comment);
+            ui::say!("{} is settled: {}", document.event.path(), self.comment);
         }
         Ok(exit::OK)
     }

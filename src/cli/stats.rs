@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::{Done, exit, ui};
 use crate::model::Builder;
+use crate::model::text::plain;
 use crate::queue::{Entry, State, TubeStats};
 use crate::role::Site;
 
@@ -38,24 +39,24 @@ impl Stats {
         }
         if !builders.is_empty() {
             show_builders(&builders);
-            println!();
+            ui::say!();
         }
         show_tubes(&tubes);
         for job in stuck {
-            println!();
-            println!(
+            ui::say!();
+            ui::say!(
                 "job {} of {} is {}: {}",
                 job.id,
-                job.tube,
+                plain(&job.tube),
                 job.state.as_str(),
-                job.reason.as_deref().unwrap_or("no reason")
+                plain(job.reason.as_deref().unwrap_or("no reason"))
             );
         }
         for (sink, waiting, reason) in outbox {
-            println!();
-            println!(
+            ui::say!();
+            ui::say!(
                 "{sink}: {waiting} undelivered{}",
-                reason.map(|reason| format!(", since {reason}")).unwrap_or_default()
+                reason.map(|reason| format!(", since {}", plain(&reason))).unwrap_or_default()
             );
         }
         Ok(exit::OK)
@@ -64,13 +65,13 @@ impl Stats {
 
 fn show_tubes(tubes: &[TubeStats]) {
     if tubes.is_empty() {
-        println!("nothing waits, and no role runs");
+        ui::say!("nothing waits, and no role runs");
         return;
     }
     let mut table = ui::table(&["tube", "ready", "reserved", "delayed", "buried", "watching"]);
     for tube in tubes {
         table.add_row([
-            tube.tube.clone(),
+            plain(&tube.tube),
             tube.ready.to_string(),
             tube.reserved.to_string(),
             tube.delayed.to_string(),
@@ -86,7 +87,7 @@ fn show_builders(builders: &[Builder]) {
     let mut table = ui::table(&["builder", "arch", "slots", "busy", "load", "free", "heard of"]);
     for builder in builders {
         table.add_row([
-            builder.builder.clone(),
+            plain(&builder.builder),
             builder.arch.to_string(),
             builder.slots.to_string(),
             builder.running.len().to_string(),
@@ -98,10 +99,10 @@ fn show_builders(builders: &[Builder]) {
     ui::print(&table);
     for builder in builders {
         if let Some(said) = remark(builder, now) {
-            println!("{} {said}", builder.builder);
+            ui::say!("{} {}", plain(&builder.builder), plain(&said));
         } else {
             for path in &builder.running {
-                println!("{} builds {path}", builder.builder);
+                ui::say!("{} builds {}", plain(&builder.builder), plain(path));
             }
         }
     }

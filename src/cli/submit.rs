@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::watch::{self, Watched};
 use super::{Done, Failure, exit, ui};
+use crate::config::Config;
 use crate::model::{Arch, Disttag, Submitter, Target};
 use crate::role::Site;
 use crate::submit::{self, Request};
@@ -77,11 +78,15 @@ pub fn login_name() -> Submitter {
 }
 
 impl Submit {
-    pub async fn run(self, site: &Site, as_json: bool) -> Done {
+    pub async fn run(self, config: Config, as_json: bool) -> Done {
         let request = self.what.request(self.srpm, self.now)?;
-        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await?;
+        let accepted = submit::accept(&config.layout, &request)?;
+        // A request that is refused makes no root.
+        let site = &Site::open(config)?;
+        accepted.keep(&site.config.layout)?;
+        let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted).await?;
         if !as_json {
-            println!("queued {} (job {})", submitted.path, submitted.job_id);
+            ui::say!("queued {} (job {})", submitted.path, submitted.job_id);
             warn_if_nobody_listens(site, &submitted).await?;
         }
         if !self.wait {
@@ -109,7 +114,7 @@ async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> R
         .find(|stats| stats.tube == tube)
         .map_or(0, |stats| stats.watching);
     if watching == 0 {
-        eprintln!(
+        ui::tell!(
             "warning: no worker for {tube} runs right now; the job waits for one (`reimzul run worker`)"
         );
     }

@@ -14,6 +14,7 @@ pub mod limits;
 pub mod name;
 pub mod record;
 pub mod status;
+pub mod text;
 
 pub use arch::Arch;
 pub use build::{Attempt, BuildId, BuildPath, Timestamp};

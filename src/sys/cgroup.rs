@@ -74,6 +74,9 @@ const NAME: &str = "reimzul-build-";
 /// In version 2 a group with groups below it has no processes of its own: we move into this one.
 const LEAF: &str = "reimzul-worker";
 
+/// A worker that starts at the same moment may sweep a group that is made and not yet locked.
+const TRIES: usize = 5;
+
 impl Cgroups {
     /// What this process may use. Nothing is changed by looking.
     pub fn find() -> Cgroups {
@@ -122,8 +125,6 @@ impl Cgroups {
             let why = self.places.iter().find_map(|(_, place)| place.as_ref().err().cloned());
             return Err(CgroupError::Unusable(why.unwrap_or_default()));
         }
-        // A worker that starts at this moment may sweep what we have made and not yet locked.
-        const TRIES: usize = 5;
         let mut last = Cgroup::make(&places, limits);
         for _ in 1..TRIES {
             match &last {

@@ -2,6 +2,8 @@
 
 pub mod cgroup;
 pub mod fs;
+pub mod ini;
+pub mod log;
 pub mod process;
 pub mod rpm;
 pub mod sandbox;

@@ -67,12 +67,15 @@ impl Quota {
         }
         let folders: Vec<PathBuf> =
             self.disk().folders.iter().filter(|path| path.exists()).cloned().collect();
-        match process::output(&self.launcher.measure(&folders)).await {
-            Ok(output) => match total(&output.stdout) {
-                Some(bytes) => self.disk().measured(bytes),
-                None => tracing::warn!("du does not tell a build's size: {}", output.stderr.trim_end()),
-            },
-            Err(error) => tracing::warn!("a build's size is not known: {error}"),
+        let said = match process::output(&self.launcher.measure(&folders)).await {
+            Ok(output) => output,
+            Err(error) => return tracing::warn!("a build's size is not known: {error}"),
+        };
+        // What is removed meanwhile makes it fail, and the total counts all the same.
+        if let Some(bytes) = total(&said.stdout) {
+            self.disk().measured(bytes);
+        } else {
+            tracing::warn!("du does not tell a build's size: {}", said.stderr.trim_end());
         }
     }
 

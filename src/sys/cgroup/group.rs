@@ -58,7 +58,7 @@ impl Cgroup {
             let path = place.folder.join(&name);
             match group.folders.iter_mut().find(|folder| folder.path == path) {
                 Some(folder) => folder.controllers.push(*controller),
-                None => group.folders.push(Folder::make(path, place.version, *controller)?),
+                None => group.folders.push(Folder::make(&path, place.version, *controller)?),
             }
         }
         group.folders.iter().try_for_each(|folder| folder.limit(limits))?;
@@ -139,23 +139,23 @@ fn kill_all(path: &Path) {
 }
 
 impl Folder {
-    fn make(path: PathBuf, version: Version, controller: Controller) -> Result<Folder, CgroupError> {
-        fs::create_dir(&path).map_err(at("make the cgroup", &path))?;
+    fn make(path: &Path, version: Version, controller: Controller) -> Result<Folder, CgroupError> {
+        fs::create_dir(path).map_err(at("make the cgroup", path))?;
         let finish = || -> Result<Folder, CgroupError> {
-            let lock = File::open(&path).map_err(at("open the cgroup", &path))?;
+            let lock = File::open(path).map_err(at("open the cgroup", path))?;
             // Whoever has it sweeps.
             let swept = |error: fs::TryLockError| match error {
                 fs::TryLockError::WouldBlock => io::ErrorKind::NotFound.into(),
                 fs::TryLockError::Error(error) => error,
             };
-            lock.try_lock().map_err(swept).map_err(at("lock the cgroup", &path))?;
+            lock.try_lock().map_err(swept).map_err(at("lock the cgroup", path))?;
             let procs = path.join("cgroup.procs");
             let entry = File::options().write(true).open(&procs).map_err(at("open", &procs))?;
-            let (controllers, path, entry) = (vec![controller], path.clone(), Arc::new(entry));
+            let (controllers, path, entry) = (vec![controller], path.to_owned(), Arc::new(entry));
             Ok(Folder { version, path, controllers, entry, _lock: lock })
         };
         finish().inspect_err(|_| {
-            let _ = fs::remove_dir(&path);
+            let _ = fs::remove_dir(path);
         })
     }
 

@@ -172,6 +172,9 @@ pub fn enable(folder: &Path, controllers: &[&str]) -> Result<(), CgroupError> {
     std::fs::write(&control, missing.join(" ")).map_err(at("turn controllers on in", &control))
 }
 
+/// What is started while processes are moved is seen the next time round.
+const ROUNDS: usize = 10;
+
 fn empty(folder: &Path) -> Result<(), CgroupError> {
     let leaf = folder.join(LEAF);
     match std::fs::create_dir(&leaf) {
@@ -181,8 +184,6 @@ fn empty(folder: &Path) -> Result<(), CgroupError> {
         _ => {}
     }
     let (from, to) = (folder.join("cgroup.procs"), leaf.join("cgroup.procs"));
-    // What is started meanwhile is seen the next time round.
-    const ROUNDS: usize = 10;
     for _ in 0..ROUNDS {
         let processes = std::fs::read_to_string(&from).map_err(at("read", &from))?;
         if processes.is_empty() {

@@ -48,6 +48,11 @@ impl Overlay {
         Overlay { layout, launcher: Launcher::of_this_program() }
     }
 
+    /// Has builds' logs kept to so many bytes.
+    pub fn with_log_limit(self, bytes: u64) -> Overlay {
+        Overlay { launcher: self.launcher.with_log_limit(bytes), ..self }
+    }
+
     /// Has `exe` be the sandboxes' init, in a program that does not call [`crate::sys::sandbox::stage2`] itself.
     pub fn with_exe(self, exe: PathBuf) -> Overlay {
         Overlay { launcher: Launcher::new(exe), ..self }

@@ -20,6 +20,7 @@ use std::time::Duration;
 use configparser::ini::Ini;
 
 use crate::model::{Arch, Disttag, Layout, Target};
+use crate::sys::ini::{self, Double};
 
 const SECTION: &str = "reimzul";
 const KEYS: [&str; 6] = ["buildroot", "disttag", "timeout", "own_repository", "releasever", "rpmdb"];
@@ -80,7 +81,7 @@ impl TargetFile {
 
     fn load_as(layout: &Layout, target: &Target, file: &Target) -> Result<TargetFile, TargetError> {
         let path = layout.target_file(file);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match ini::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(TargetError::Unknown { target: file.to_string(), path, known: known(layout) });
@@ -234,6 +235,13 @@ fn split(text: &str) -> (String, String) {
 }
 
 fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
+    match ini::first_double(text) {
+        Some(Double::Section(_)) => return Err("has the section [reimzul] twice; make it one".into()),
+        Some(Double::Key { key, .. }) => {
+            return Err(format!("has the key '{}' twice in its section [reimzul]", key.escape_debug()));
+        }
+        None => {}
+    }
     let mut ini = Ini::new_cs();
     ini.set_multiline(true);
     let sections = ini
@@ -242,7 +250,11 @@ fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
     for (key, value) in sections.into_values().flatten() {
         if !KEYS.contains(&key.as_str()) {
-            return Err(format!("has an unknown key '{key}' in its section [reimzul]{}", nearest(&key)));
+            return Err(format!(
+                "has an unknown key '{}' in its section [reimzul]{}",
+                key.escape_debug(),
+                nearest(&key)
+            ));
         }
         values.insert(key, value.unwrap_or_default());
     }
@@ -250,8 +262,7 @@ fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn nearest(key: &str) -> String {
-    let near = KEYS.into_iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-    near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default()
+    ini::nearest(key, KEYS.into_iter()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default()
 }
 
 /// Puts the root folder in place of `$root` and `${root}`; `$rootfs` is another variable, and none of ours.
@@ -357,7 +368,7 @@ mod tests {
             ]
             .join("\n"),
             @r"
-        has an unknown key 'distag' in its section [reimzul]: did you mean 'disttag'?
+        has an unknown key 'distag' in its section [reimzul], did you mean 'disttag'?
         lacks the line 'buildroot = …' in its section [reimzul]: give the packages and @groups of a build root, such as @buildsys-build
         names no repository: add a section with a baseurl, as in any .repo file
         has a section [main]: dnf's own settings are given by the engine

@@ -76,6 +76,7 @@ pub async fn run_plan(
             let class = if full || error.contains(diagnose::NO_SPACE) { Class::Disk } else { Class::Config };
             Err(Failure::new(class, phase, format!("the sandbox failed: {error}")).retried(true))
         }
+        (_, Some(Report { refused, .. })) if !refused.is_empty() => Err(results_refused(&refused)),
         (_, Some(report)) => Ok(report),
         (_, None) if free_bytes(scratch).is_some_and(|free| free < NO_ROOM) => {
             Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
@@ -90,4 +91,11 @@ pub async fn run_plan(
             ))
         }
     }
+}
+
+/// What the build left is nothing that an RPM build leaves.
+fn results_refused(refused: &[String]) -> Failure {
+    let mut failure = Failure::new(Class::Packaging, "collect", "");
+    failure.lines = refused.iter().take(5).map(|line| diagnose::clean(line)).collect();
+    failure
 }

@@ -76,14 +76,14 @@ async fn only_what_nobody_holds_is_swept() {
     let ours = cgroups.make(&Limits::default()).unwrap();
     let dead = ours.folders[0].path.with_file_name(format!("{NAME}left-by-the-dead"));
     fs::create_dir(&dead).unwrap();
-    let inside = sleep_in(&alone(dead.join("deeper"), ours.folders[0].version)).await;
+    let inside = sleep_in(&alone(&dead.join("deeper"), ours.folders[0].version)).await;
     cgroups.sweep().await;
     assert!(!dead.exists() && folders(&ours).iter().all(|path| path.exists()));
     assert_eq!(inside.await.unwrap(), process::End::Signaled(9), "what ran in it was killed");
 }
 
 /// A group of one folder.
-fn alone(path: PathBuf, version: Version) -> Cgroup {
+fn alone(path: &Path, version: Version) -> Cgroup {
     Cgroup { folders: vec![Folder::make(path, version, Controller::Cpuacct).unwrap()] }
 }
 
@@ -122,7 +122,7 @@ async fn in_version_2_processes_make_room_for_groups() {
         return;
     }
     fs::write(top.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
-    let worker = alone(own.clone(), Version::V2);
+    let worker = alone(&own, Version::V2);
     let runs = sleep_in(&worker).await;
     let control = own.join("cgroup.subtree_control");
     fs::write(&control, format!("+{controller}")).expect_err("a group with processes has no groups below it");

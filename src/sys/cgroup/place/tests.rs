@@ -13,7 +13,9 @@ impl Machine {
         let machine = Machine { top: tempfile::tempdir().unwrap() };
         machine.write("proc/mountinfo", mountinfo);
         machine.write("proc/cgroup", cgroup);
-        folders.iter().for_each(|folder| std::fs::create_dir_all(machine.path(folder)).unwrap());
+        for folder in folders {
+            std::fs::create_dir_all(machine.path(folder)).unwrap();
+        }
         machine
     }
 
