@@ -145,7 +145,7 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     #[test]
-    fn only_regular_files_with_plain_names_are_taken() {
+    fn nothing_but_regular_files_that_are_rpms_with_plain_names_is_taken() {
         let dir = tempfile::tempdir().unwrap();
         let (from, to) = (dir.path().join("RPMS"), dir.path().join("to"));
         fs::create_dir_all(from.join("x86_64")).unwrap();
@@ -157,9 +157,19 @@ mod tests {
         fs::write(dir.path().join("secret"), "secret").unwrap();
         symlink(dir.path().join("secret"), from.join("x86_64/link-1-1.x86_64.rpm")).unwrap();
         nix::unistd::mkfifo(&from.join("fifo.rpm"), Mode::S_IRUSR).unwrap();
-        let taken = rpms(std::slice::from_ref(&from), &File::open(&to).unwrap()).unwrap();
-        assert_eq!(taken.taken, ["a-1-1.x86_64.rpm"]);
-        assert_eq!(fs::read_dir(&to).unwrap().count(), 1);
+        let collected = rpms(std::slice::from_ref(&from), &File::open(&to).unwrap()).unwrap();
+        assert_eq!(collected.taken, [""; 0]);
+        assert_eq!(
+            collected.refused,
+            [
+                "the result fifo.rpm is a FIFO",
+                "the result's name '-x.rpm' begins with a dot or a dash",
+                "the result a-1-1.x86_64.rpm is not an RPM, or is damaged: it does not begin as one does",
+                "the result's name 'b c.rpm' has characters other than letters, digits and . _ + ~ ^ -",
+                "the result link-1-1.x86_64.rpm is a symbolic link",
+            ]
+        );
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 0);
     }
 
     #[test]
