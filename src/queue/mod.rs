@@ -21,6 +21,8 @@ pub const PRIORITY_NOW: u32 = 1024;
 pub const PRIORITY: u32 = 8192;
 /// What the old fleet gives jobs in `notify`, `createrepo` and `tosign`.
 pub const PRIORITY_FOLLOW_UP: u32 = 1 << 31;
+/// Whatever else waits is more urgent than a sign of life.
+pub const PRIORITY_SIGN_OF_LIFE: u32 = u32::MAX;
 /// The old fleet's time to run; a shorter one must not be used in its tubes.
 pub const TTR: Duration = Duration::from_secs(120);
 
@@ -28,6 +30,8 @@ pub const TTR: Duration = Duration::from_secs(120);
 pub const NOTIFY: &str = "notify";
 pub const CREATEREPO: &str = "createrepo";
 pub const TOSIGN: &str = "tosign";
+/// Workers' signs of life, put only while somebody watches it.
+pub const BUILDERS: &str = "builders";
 
 /// beanstalkd's default limit; larger jobs are refused here too, so that a site can move to it.
 pub const LARGEST_JOB: usize = 65_535;
@@ -95,11 +99,28 @@ pub struct Entry {
     pub priority: u32,
     /// Seconds since it was put.
     pub age: u64,
+    /// Of a delayed job: seconds until it is ready. Of a reserved one: until its time to run is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_left: Option<u64>,
+    /// How often it was reserved.
+    pub reserves: u32,
     /// Why it was buried, or last released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip)]
     pub body: Vec<u8>,
+}
+
+impl Entry {
+    /// The same job, free for anybody.
+    fn ready(self) -> Entry {
+        Entry { state: State::Ready, time_left: None, ..self }
+    }
+
+    /// Held jobs first, then as they will run.
+    fn order(&self) -> (bool, &str, u32, u64) {
+        (self.state != State::Reserved, &self.tube, self.priority, self.id)
+    }
 }
 
 /// Where a job stands.
@@ -237,6 +258,20 @@ impl Queue {
         }
     }
 
+    /// Makes one job ready that is buried or delayed; says whether it was. (`kick-job` of the protocol.)
+    pub async fn kick_job(&self, id: u64) -> Result<bool, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.kick_job(id).await,
+        }
+    }
+
+    /// The jobs that this process holds.
+    pub async fn held(&self) -> Result<Vec<Entry>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.held().await,
+        }
+    }
+
     /// Deletes a job that nobody holds; says whether it was there.
     pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
         match self {
@@ -251,11 +286,16 @@ impl Queue {
         }
     }
 
+    /// The nodes of the processes that take jobs from the tube, one for each process.
+    pub async fn watchers(&self, tube: &str) -> Result<Vec<String>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.watchers(tube).await,
+        }
+    }
+
     /// Whether a builder other than `node` takes jobs from the tube.
     pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
-        match self {
-            Queue::Sqlite(queue) => queue.is_watched_elsewhere(tube, node).await,
-        }
+        Ok(self.watchers(tube).await?.iter().any(|its| its != node))
     }
 
     /// Every tube that has jobs or watchers, by name.

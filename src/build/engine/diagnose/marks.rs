@@ -333,7 +333,7 @@ fn position(line: &str) -> Option<Worth> {
     if !place || harmless.iter().any(|word| rest.starts_with(word)) {
         return None;
     }
-    let known = file.rsplit('.').next().is_some_and(|ending| matches!(ending, "go" | "po"));
+    let known = matches!(file.rsplit_once('.'), Some((_, "go" | "po")));
     Some(if known { Worth::Cause } else { Worth::Hint })
 }
 
