@@ -68,9 +68,34 @@ fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
 /// Which build engine a worker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineChoice {
+    /// mock where it can be used and has something to build with; else overlay.
+    Auto,
+    Mock,
     Overlay,
     /// Builds nothing: for measuring and testing what surrounds a build.
     Null,
+}
+
+impl EngineChoice {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Mock => "mock",
+            EngineChoice::Overlay => "overlay",
+            EngineChoice::Null => "null",
+        }
+    }
+}
+
+/// How mock is used. Where its configurations are, the [`Layout`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MockOptions {
+    /// What `http://repohost` stands for in a site's configurations.
+    pub base_url: String,
+    /// Whether git updates the site's configurations before a build; none: where git knows how.
+    pub update: Option<bool>,
+    /// How old configurations may get that git cannot update.
+    pub stale_after: Duration,
 }
 
 /// The configuration of one process.
@@ -84,6 +109,7 @@ pub struct Config {
     /// Builds at a time.
     pub slots: usize,
     pub engine: EngineChoice,
+    pub mock: MockOptions,
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
@@ -99,6 +125,8 @@ pub struct Config {
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
+
+const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
 
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
@@ -118,6 +146,7 @@ const KNOWN: &[(&str, &[&str])] = &[
             "min_free",
         ],
     ),
+    ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
     ("scm", &["git_url", "disttag_command"]),
@@ -178,7 +207,11 @@ impl Config {
             None => SITE_LOG.into(),
         };
         Ok(Config {
-            layout: Layout::new(root),
+            mock: values.mock()?,
+            layout: Layout::new(&root).with_mock_configs(
+                values.folder("mock", "configs", &root),
+                values.folder("mock", "own_configs", &root),
+            ),
             file: file.map(Path::to_owned),
             node: node_name(),
             slots: values.number("worker", "slots", 1, 1..=1024)?,
@@ -351,10 +384,38 @@ impl Values<'_> {
 
     fn engine(&self) -> Result<EngineChoice, ConfigError> {
         match self.get("worker", "engine") {
-            None | Some("auto" | "overlay") => Ok(EngineChoice::Overlay),
+            None | Some("auto") => Ok(EngineChoice::Auto),
+            Some("mock") => Ok(EngineChoice::Mock),
+            Some("overlay") => Ok(EngineChoice::Overlay),
             Some("null") => Ok(EngineChoice::Null),
-            Some(value) => Err(self.bad("worker", "engine", value, "auto, overlay or null")),
+            Some(value) => Err(self.bad("worker", "engine", value, "auto, mock, overlay or null")),
         }
+    }
+
+    /// A folder; one that is named relatively is below the root folder.
+    fn folder(&self, section: &str, key: &str, root: &Path) -> Option<PathBuf> {
+        self.get(section, key).filter(|path| !path.is_empty()).map(|path| root.join(path))
+    }
+
+    fn mock(&self) -> Result<MockOptions, ConfigError> {
+        let base_url = self.get("mock", "base_url").unwrap_or(MOCK_BASE_URL);
+        // It becomes part of a configuration that mock runs as a program.
+        let plain = |c: char| c.is_ascii_graphic() && !"'\"\\{}<>`".contains(c);
+        let scheme = ["http://", "https://", "file:///"].iter().any(|scheme| base_url.starts_with(scheme));
+        if !scheme || !base_url.chars().all(plain) {
+            let wanted = "a plain URL that begins with http://, https:// or file:///";
+            return Err(self.bad("mock", "base_url", base_url, wanted));
+        }
+        let update = match self.get("mock", "update") {
+            None | Some("auto") => None,
+            Some(_) => Some(self.boolean("mock", "update", true)?),
+        };
+        let stale_after = self.number("mock", "stale_after", 3600, 0..=31_536_000)? as u64;
+        Ok(MockOptions {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            update,
+            stale_after: Duration::from_secs(stale_after),
+        })
     }
 }
 
@@ -386,6 +447,22 @@ mod tests {
         assert!(load("[worker]\nslots = 0\n").is_err());
         assert!(load("[bstore]\nscratch_in_repo = maybe\n").is_err());
         assert!(load("[worker]\nengine = docker\n").is_err());
+        assert!(load("[mock]\nbase_url = bstore\n").is_err());
+        assert!(load("[mock]\nbase_url = http://h/' + evil() + '\n").is_err());
+        assert!(load("[mock]\nupdate = sometimes\n").is_err());
+        assert!(load("[mock]\nstale_after = -1\n").is_err());
+    }
+
+    #[test]
+    fn mocks_configurations_are_below_the_root_unless_said_otherwise() {
+        let usual = load("").unwrap();
+        assert_eq!(usual.layout.mock_configs(), Path::new("/r/mock_configs/mock"));
+        assert_eq!(usual.layout.mock_own_configs(), Path::new("/etc/mock"));
+        assert_eq!(usual.mock.base_url, "http://localhost:11081/bstore");
+        let other = load("[mock]\nconfigs = cfg\nown_configs = /opt/mock\nupdate = no\n").unwrap();
+        assert_eq!(other.layout.mock_configs(), Path::new("/r/cfg"));
+        assert_eq!(other.layout.mock_own_configs(), Path::new("/opt/mock"));
+        assert_eq!((other.mock.update, usual.mock.update), (Some(false), None));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use tokio::task::JoinHandle;
 
 use crate::build::Worker;
 use crate::build::engine::Engine;
+use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::null::Null;
 use crate::build::engine::overlay::Overlay;
 use crate::build::limits::{Guard, Unenforceable};
@@ -85,8 +86,12 @@ impl Site {
 
     /// The build engine of this machine.
     pub fn engine(&self) -> Engine {
-        match self.config.engine {
-            EngineChoice::Overlay => Engine::Overlay(
+        match chosen_engine(&self.config).0 {
+            EngineChoice::Mock => {
+                let settings = mock::Settings::new(self.config.mock.clone());
+                Engine::Mock(Mock::new(self.config.layout.clone(), settings))
+            }
+            EngineChoice::Auto | EngineChoice::Overlay => Engine::Overlay(
                 Overlay::new(self.config.layout.clone()).with_log_limit(self.config.log_limit.0),
             ),
             EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
@@ -148,6 +153,22 @@ impl Site {
     fn signer(&self) -> Signer {
         Signer { layout: self.config.layout.clone() }
     }
+}
+
+/// The engine that `auto` comes to on this machine, and why; any other choice is what was configured.
+pub fn chosen_engine(config: &Config) -> (EngineChoice, String) {
+    if config.engine != EngineChoice::Auto {
+        return (config.engine, "as configured".into());
+    }
+    let layout = &config.layout;
+    if let Some(why) = mock::unusable("mock".as_ref()) {
+        return (EngineChoice::Overlay, format!("auto: {why}"));
+    }
+    if layout.targets().is_dir() && !layout.mock_configs().is_dir() {
+        let why = "auto: mock is installed, but this root has target files and no configurations for mock";
+        return (EngineChoice::Overlay, why.into());
+    }
+    (EngineChoice::Mock, "auto: mock is installed".into())
 }
 
 /// Roles at work in this process. The worker is told to stop by the `Shutdown` it was started with; the others

@@ -1,6 +1,7 @@
 //! `reimzul build`: one shot, from source RPMs or specs to RPMs in the target's repository.
 
 mod one_shot;
+mod order;
 mod pack;
 
 use std::path::PathBuf;
@@ -18,9 +19,10 @@ use one_shot::OneShot;
 
 /// Build source RPMs or specs here and now, and wait for them.
 ///
-/// Runs the roles it needs in this process. Builds go in the order given, each against what those before it
-/// have made; one that lacks a BuildRequires is tried again once another has succeeded. A spec's sources lie
-/// beside it. Succeeds only if every build did and what came out can be installed.
+/// Runs the roles it needs in this process. Each package is built after those of the others that it
+/// build-requires, else in the order given; one that lacks a BuildRequires is tried again once another has
+/// succeeded. A spec's sources lie beside it. Succeeds only if every build did and what came out can be
+/// installed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   reimzul --root ~/farm build libgreet.spec greet.spec -t mini
@@ -55,8 +57,9 @@ impl Build {
             worker.force();
         });
         let mut run = OneShot::new(&site, &stop, as_json);
-        let all = match pack::accept_all(&site, &self.what, named, &run.board, &stop).await {
-            Ok(accepted) => run.build_all(accepted).await,
+        let accepted = pack::accept_all(&site, &self.what, named, &run.board, &stop).await;
+        let all = match accepted.and_then(|packages| order::order(&site.config.layout, packages)) {
+            Ok(packages) => run.build_all(packages).await,
             Err(refused) => Err(refused),
         };
         let builds = run.builds;

@@ -15,6 +15,7 @@ use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::rpm::{self, RpmError, Whole};
 use crate::sys::sqlite::DatabaseError;
+use crate::targets::{self, UnknownTarget};
 
 /// Why a submission was refused. Nothing is queued then, and nothing half written.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +40,8 @@ pub enum SubmitError {
     NotAFile { path: PathBuf, kind: &'static str },
     #[error("{name} is in incoming/ already with other content: files there never change; raise its release")]
     Changed { name: SrpmName },
-    #[error("no target file {}; the targets here are: {known}", path.display())]
-    NoTarget { path: PathBuf, known: String },
+    #[error(transparent)]
+    Target(#[from] UnknownTarget),
 }
 
 /// What a submitter asks for.
@@ -94,7 +95,7 @@ pub fn accept(layout: &Layout, request: &Request) -> Result<Accepted, SubmitErro
 pub fn accept_target(layout: &Layout, request: &Request) -> Result<(Arch, Target), SubmitError> {
     let arch: Arch = request.arch.parse()?;
     let target = request.target.with_arch(&request.arch)?;
-    check_target(layout, &target)?;
+    check_target(layout, &request.srpm, &target, arch)?;
     Ok((arch, target))
 }
 
@@ -155,21 +156,12 @@ pub async fn submit(
     enqueue(queue, stamps, &accepted).await
 }
 
-/// A machine that has target files can tell a wrong target before it is queued.
-pub fn check_target(layout: &Layout, target: &Target) -> Result<(), SubmitError> {
-    let path = layout.target_file(target);
-    if path.exists() || !layout.targets().exists() {
-        return Ok(());
-    }
-    let mut known: Vec<String> = std::fs::read_dir(layout.targets())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".repo").map(str::to_owned))
-        .collect();
-    known.sort();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Err(SubmitError::NoTarget { path, known })
+/// A machine that has target files or configurations for mock can tell a wrong target before it is queued. A
+/// package may have a configuration of its own, under the name that its file bears.
+pub fn check_target(layout: &Layout, srpm: &Path, target: &Target, arch: Arch) -> Result<(), UnknownTarget> {
+    let name: Option<SrpmName> = srpm.file_name().and_then(|name| name.to_string_lossy().parse().ok());
+    let package = name.map(|name| name.split());
+    targets::check(layout, package.as_ref().map(|(pkgname, evr)| (pkgname, evr)), target, arch)
 }
 
 /// A source RPM that was read from end to end.

@@ -108,12 +108,6 @@ pub fn node_name() -> String {
         .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned())
 }
 
-/// Whether a program of this name can be found.
-pub fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
-}
-
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -166,12 +160,24 @@ pub async fn run(
     limit: Option<Duration>,
     cancel: &CancellationToken,
 ) -> Result<End, ProcessError> {
+    run_apart(program, log, log, limit, cancel).await
+}
+
+/// [`run`] with a file for each output.
+pub async fn run_apart(
+    program: &Program,
+    stdout: &Path,
+    stderr: &Path,
+    limit: Option<Duration>,
+    cancel: &CancellationToken,
+) -> Result<End, ProcessError> {
     let name = program.name.to_string_lossy().into_owned();
-    let log_error = |source| ProcessError::Log { program: name.clone(), path: log.to_owned(), source };
-    let file = std::fs::File::options().create(true).append(true).open(log).map_err(log_error)?;
-    let twin = file.try_clone().map_err(log_error)?;
+    let open = |path: &Path| {
+        let file = std::fs::File::options().create(true).append(true).open(path);
+        file.map_err(|source| ProcessError::Log { program: name.clone(), path: path.to_owned(), source })
+    };
     let mut command = program.command();
-    command.stdout(file).stderr(twin);
+    command.stdout(open(stdout)?).stderr(open(stderr)?);
     let child = command.spawn().map_err(|source| spawn_error(&name, source))?;
     let mut group = Group::of(child);
     tokio::select! {

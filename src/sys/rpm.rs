@@ -79,6 +79,8 @@ pub struct SourceHeader {
     pub header: Header,
     /// File name of the spec.
     pub spec: String,
+    /// Names of its BuildRequires.
+    pub requires: Vec<String>,
     /// Whether the spec has a %generate_buildrequires.
     pub asks_when_built: bool,
 }
@@ -98,8 +100,9 @@ pub fn source(path: &Path) -> Result<SourceHeader, RpmError> {
         .and_then(|entry| entry.path().file_name()?.to_str().map(str::to_owned))
         .ok_or_else(|| RpmError::NoSpec(path.to_owned()))?;
     let requires = metadata.get_requires().map_err(|error| not_an_rpm(path, &error))?;
-    let asks_when_built = requires.iter().any(|one| one.name == "rpmlib(DynamicBuildRequires)");
-    Ok(SourceHeader { header: named(path, metadata)?, spec, asks_when_built })
+    let requires: Vec<String> = requires.into_iter().map(|one| one.name).collect();
+    let asks_when_built = requires.iter().any(|name| name == "rpmlib(DynamicBuildRequires)");
+    Ok(SourceHeader { header: named(path, metadata)?, spec, requires, asks_when_built })
 }
 
 /// Reads the file from end to end, and checks its size and payload against what its headers promise, as far

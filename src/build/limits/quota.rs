@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::build::engine::overlay::diagnose::{clean, read_tail};
+use crate::build::engine::diagnose::{clean, read_tail};
 use crate::model::{Class, Failure, Limits, Resources, Size};
 use crate::sys::cgroup::{Cgroup, Usage};
 use crate::sys::fs::free_bytes;

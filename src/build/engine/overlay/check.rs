@@ -7,24 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::work::{Work, run_plan};
 use super::{Overlay, base, dnf};
+use crate::build::engine::check::{Finding, bad, good, on_path};
 use crate::sys::fs::{make_dir, remove_dir};
-use crate::sys::process::on_path;
 use crate::sys::sandbox::{Layers, Plan, View};
-
-/// One thing that was looked at, in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub ok: bool,
-    pub text: String,
-}
-
-fn good(text: impl Into<String>) -> Finding {
-    Finding { ok: true, text: text.into() }
-}
-
-fn bad(text: impl Into<String>) -> Finding {
-    Finding { ok: false, text: text.into() }
-}
 
 /// See [`Overlay::check`].
 pub async fn check(overlay: &Overlay) -> Vec<Finding> {

@@ -7,7 +7,6 @@
 
 mod base;
 mod check;
-pub mod diagnose;
 mod dnf;
 mod install;
 mod pack;
@@ -23,17 +22,18 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::check::Finding;
 pub use self::pack::Packing;
 
 use self::dnf::Dnf;
 use self::place::Place;
 use self::target::TargetFile;
+use super::check::Finding;
 use super::{Outcome, Request};
 use crate::model::record::EngineName;
 use crate::model::{Arch, Class, Failure, Layout, Target};
 use crate::sys::fs::FileError;
 use crate::sys::sandbox::Launcher;
+use crate::targets;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -70,7 +70,7 @@ impl Overlay {
 
     /// See [`super::Engine::knows`].
     pub fn knows(&self, target: &Target, arch: Arch) -> bool {
-        TargetFile::path_for_arch(&self.layout, target, arch).exists()
+        targets::overlay_file(&self.layout, target, arch).exists()
     }
 
     /// Removes what builders that died left behind. To be called when a worker starts.

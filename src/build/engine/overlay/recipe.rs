@@ -11,9 +11,9 @@ use super::dnf::{Call, Dnf, disk};
 use super::place::{self, BuildFolder};
 use super::rpmbuild::Chroot;
 use super::source::Source;
-use super::work::{NO_ROOM, Work, run_plan};
-use super::{Overlay, diagnose, results};
-use crate::build::engine::{Outcome, Request};
+use super::work::{Work, run_plan};
+use super::{Overlay, results};
+use crate::build::engine::{NO_ROOM, Outcome, Request, diagnose};
 use crate::build::limits::Quota;
 use crate::model::{Class, Failure};
 use crate::sys::fs::{FileError, free_bytes, make_dir};
@@ -256,7 +256,7 @@ impl Build<'_> {
         let part = diagnose::last_part(&tail).or_else(|| diagnose::last_part(&diagnose::read_head(&log)));
         let phase = part.unwrap_or(failure.phase);
         let mut lines = failure.lines;
-        lines.extend(diagnose::last_said(&tail));
+        lines.extend(diagnose::last_lines(&tail, 3));
         Failure { phase, lines, log: Some("build.log".into()), ..failure }
     }
 

@@ -21,6 +21,7 @@ use configparser::ini::Ini;
 
 use crate::model::{Arch, Disttag, Layout, Target};
 use crate::sys::ini::{self, Double};
+use crate::targets::{self, UnknownTarget};
 
 const SECTION: &str = "reimzul";
 const KEYS: [&str; 6] = ["buildroot", "disttag", "timeout", "own_repository", "releasever", "rpmdb"];
@@ -54,8 +55,8 @@ pub struct Repository {
 /// A target that cannot be built for.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    #[error("no target '{target}': there is no file {}; targets there are: {known}", path.display())]
-    Unknown { target: String, path: PathBuf, known: String },
+    #[error(transparent)]
+    Unknown(#[from] UnknownTarget),
     #[error("cannot read the target file {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("the target file {} {what}", path.display())]
@@ -63,28 +64,15 @@ pub enum TargetError {
 }
 
 impl TargetFile {
-    /// Reads the file of `target`.
-    pub fn load(layout: &Layout, target: &Target) -> Result<TargetFile, TargetError> {
-        TargetFile::load_as(layout, target, target)
-    }
-
     /// Reads the file for builds of `arch` into `target`. A companion arch has a file of its own: that of
     /// `c7.u.x86_64` for i386 is `c7.u.i386.repo`. For noarch it may have one.
     pub fn for_arch(layout: &Layout, target: &Target, arch: Arch) -> Result<TargetFile, TargetError> {
-        TargetFile::load_as(layout, target, &file_for_arch(layout, target, arch))
-    }
-
-    /// Where the file that [`TargetFile::for_arch`] reads is, or would be.
-    pub fn path_for_arch(layout: &Layout, target: &Target, arch: Arch) -> PathBuf {
-        layout.target_file(&file_for_arch(layout, target, arch))
-    }
-
-    fn load_as(layout: &Layout, target: &Target, file: &Target) -> Result<TargetFile, TargetError> {
+        let file = &targets::overlay_name(layout, target, arch);
         let path = layout.target_file(file);
         let text = match ini::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(TargetError::Unknown { target: file.to_string(), path, known: known(layout) });
+                return Err(targets::unknown_to_overlay(layout, target, arch).into());
             }
             Err(source) => return Err(TargetError::Unreadable { path, source }),
         };
@@ -202,23 +190,6 @@ const OWN_ID: &str = "reimzul-own";
 
 /// What stands in the file's name for a companion arch; `None` where it is the target's own.
 /// The name of the file for builds of `arch` into `target`.
-fn file_for_arch(layout: &Layout, target: &Target, arch: Arch) -> Target {
-    let file = target.configured_as(arch);
-    if arch == Arch::Noarch && !layout.target_file(&file).exists() { target.clone() } else { file }
-}
-
-fn known(layout: &Layout) -> String {
-    let mut names: Vec<String> = std::fs::read_dir(layout.targets())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".repo").map(str::to_owned)
-        })
-        .collect();
-    names.sort();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
 /// Our section's lines, and all others.
 fn split(text: &str) -> (String, String) {
     let (mut ours, mut theirs, mut in_ours) = (String::new(), String::new(), false);
@@ -385,11 +356,15 @@ mod tests {
     fn an_unknown_target_lists_those_there_are() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let load = || TargetFile::load(&layout, &"no.x86_64".parse().unwrap()).unwrap_err().to_string();
-        assert!(load().ends_with("targets there are: none"), "{}", load());
+        let load = || {
+            TargetFile::for_arch(&layout, &"no.x86_64".parse().unwrap(), Arch::X86_64)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(load().ends_with("targets here: none"), "{}", load());
         std::fs::create_dir(layout.targets()).unwrap();
         std::fs::write(layout.targets().join("a.x86_64.repo"), TEXT).unwrap();
-        assert!(load().ends_with("targets there are: a.x86_64"), "{}", load());
+        assert!(load().ends_with("targets here: a.x86_64"), "{}", load());
     }
 
     #[test]

@@ -5,16 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::diagnose;
 use super::dnf::disk;
+use crate::build::engine::{NO_ROOM, diagnose};
 use crate::model::{Class, Failure};
 use crate::sys::cgroup::Cgroup;
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
 use crate::sys::sandbox::{Launcher, Plan, Report};
-
-/// A file system with less than this free, in bytes, is full to a build.
-pub const NO_ROOM: u64 = 64 << 20;
 
 /// The bounds.
 #[derive(Debug, Clone)]
@@ -82,13 +79,9 @@ pub async fn run_plan(
             Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
         }
         (end, None) => {
-            let said = diagnose::read_tail(&own_log, 0);
-            let said = said.lines().last().unwrap_or("it said nothing");
-            Err(Failure::new(
-                Class::Killed,
-                phase,
-                format!("the sandbox ended by {end}: {}", diagnose::clean(said)),
-            ))
+            let said = diagnose::last_said(&diagnose::read_tail(&own_log, 0));
+            let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+            Err(Failure::new(Class::Killed, phase, format!("the sandbox ended by {end}: {said}")))
         }
     }
 }

@@ -1,5 +1,8 @@
 //! Realistic logs, and what is told from them.
 
+use std::path::Path;
+
+use super::text::TAIL;
 use super::*;
 
 fn failed(part: &str, said: &str) -> Failure {
@@ -27,7 +30,7 @@ fn a_compilers_error_comes_before_makes() {
 #[test]
 fn make_speaks_when_nobody_else_does() {
     let failure = failed("build", "false\nmake: *** [Makefile:2: all] Error 1");
-    assert_eq!(failure.lines, ["make: *** [Makefile:2: all] Error 1"]);
+    assert_eq!(failure.lines, ["make: *** [Makefile:2: all] Error 1", "false"]);
 }
 
 #[test]
@@ -43,7 +46,7 @@ fn the_usual_tools_are_understood() {
         "/var/tmp/rpm-tmp.b: line 30: cmake: command not found",
         "/var/tmp/rpm-tmp.b: 30: m4: not found",
         "meson.build:1:0: ERROR: Unknown compiler(s): [['cc']]",
-        "Hunk #1 FAILED at 3.",
+        "1 out of 1 hunk FAILED -- saving rejects to file hello.c.rej",
         "tar: hello.tar.gz: Cannot open: No such file or directory",
     ] {
         let failure = failed("build", &format!("doing\nthings\n{line}\nmake: *** [all] Error 2"));
@@ -69,8 +72,10 @@ fn a_test_suites_failures_are_named() {
 
 #[test]
 fn the_last_words_stand_in_for_an_error() {
-    assert_eq!(failed("install", "nothing\nto see\nhere").lines, ["nothing", "to see", "here"]);
-    assert_eq!(failed("install", "+ false").lines, ["it ended with exit status 1 and gave no reason"]);
+    let said = failed("install", "+ ./tool\nnothing\nto see\nhere");
+    assert_eq!(said.lines, ["nothing", "to see", "here", "+ ./tool"]);
+    assert_eq!(failed("install", "+ false").lines, ["+ false"]);
+    assert_eq!(rpmbuild(None, "", 1, false).lines, ["it ended with exit status 1 and gave no reason"]);
 }
 
 #[test]
