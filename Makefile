@@ -8,16 +8,36 @@ mini_distro = target/mini-distro
 # Upstream programs that tests and benchmarks build.
 tested = bc ed hello tree
 measured = $(tested) bzip2 file gperf patch zlib
+# What `make install` installs, and where: the usual variables.
+binary ?= target/release/reimzul
+PREFIX ?= /usr/local
+bindir = $(DESTDIR)$(PREFIX)/bin
+sharedir = $(DESTDIR)$(PREFIX)/share
+old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
 shell_scripts = tools/install-deps examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
 	examples/packages/fetch-source
 
-.PHONY: help demo examples test bench lint fmt clean-demo deps fixtures \
+.PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
 	check-format check-clippy check-licenses check-scripts
 
 help: ## list these targets (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
 		while IFS='|' read -r target text; do printf '%-18s %s\n' "$$target" "$$text"; done
+
+build: deps ## compile the program, optimized
+	$(CARGO) build --release --locked
+
+install: $(binary) ## install it below PREFIX (/usr/local) and DESTDIR, after `make build`
+	install -D -m 755 $(binary) $(bindir)/reimzul
+	for name in $(old_names); do ln -sf reimzul $(bindir)/$$name || exit 1; done
+	$(bindir)/reimzul man -q --out $(sharedir)/man/man1
+	mkdir -p $(sharedir)/bash-completion/completions $(sharedir)/zsh/site-functions \
+		$(sharedir)/fish/vendor_completions.d
+	$(bindir)/reimzul completions bash > $(sharedir)/bash-completion/completions/reimzul
+	$(bindir)/reimzul completions zsh > $(sharedir)/zsh/site-functions/_reimzul
+	$(bindir)/reimzul completions fish > $(sharedir)/fish/vendor_completions.d/reimzul.fish
+	install -D -m 644 config/reimzul.ini $(sharedir)/doc/reimzul/reimzul.ini
 
 demo: deps ## build real packages into a repository under demo/, and install one from it
 	$(CARGO) build --release --locked
@@ -44,6 +64,10 @@ clean-demo: ## remove demo/
 	@rm -rf demo 2>/dev/null || unshare --map-auto --map-root-user rm -rf demo
 
 # What the targets above stand on.
+
+# Not compiled here: who installs may be root, without the compiler.
+$(binary):
+	@echo "$(binary) is not there: run make build first" >&2; exit 1
 
 deps:
 	@tools/install-deps

@@ -12,8 +12,22 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 9] =
-    ["build", "submit", "run", "query", "logs", "stats", "override", "repogen", "check-config"];
+const COMMANDS: [&str; 14] = [
+    "build",
+    "submit",
+    "run",
+    "query",
+    "why",
+    "logs",
+    "stats",
+    "kick",
+    "drop",
+    "override",
+    "repogen",
+    "check-config",
+    "completions",
+    "man",
+];
 
 #[test]
 fn help_of_everything() {
@@ -148,6 +162,49 @@ async fn a_bad_day() {
         assert!(line.chars().count() <= 80, "a table is wider than 80 columns: {line}");
     }
     session.matches("bad_day", Some(root.path()));
+}
+
+#[tokio::test]
+async fn a_day_of_waiting() {
+    let root = Root::with("retry_delay = 7200\ntries = 2");
+    let site = root.site();
+    let mut session = Session::new();
+    let (hello, other) = (srpm("hello", 1).display().to_string(), srpm("other", 1).display().to_string());
+    session.run(&root, &["submit", "-q", "-s", &hello, "-t", "mini"]);
+    session.run(&root, &["submit", "-q", "-s", &other, "-t", "mini", "--now"]);
+    session.run(&root, &["query"]);
+    session.run(&root, &["query", "-s", "waiting"]);
+    session.run(&root, &["query", "-s", "waiting", "-t", "c9.x86_64"]);
+    session.run(&root, &["why", "hello-1.0-1.x86_64"]);
+    session.run(&root, &["kick", "hello"]);
+    session.run(&root, &["drop", "other"]);
+    session.run(&root, &["drop", "999"]);
+    // Nothing can be uploaded.
+    root.write("bstore/upload", "a file where a folder should be");
+    let in_state = async |state: State| {
+        harness::eventually("a job's state", async || {
+            let jobs = site.queue.list(Some(harness::arch())).await.unwrap();
+            jobs.first().is_some_and(|job| job.state == state).then_some(())
+        })
+        .await;
+    };
+    let roles = root.start(&["worker", "notifier"]);
+    in_state(State::Delayed).await;
+    session.run(&root, &["query", "-s", "waiting"]);
+    session.run(&root, &["why", "hello"]);
+    session.run(&root, &["query"]);
+    session.run(&root, &["kick", "hello"]);
+    in_state(State::Buried).await;
+    site.quiet().await;
+    session.run(&root, &["why", "hello"]);
+    std::fs::remove_file(root.join("bstore/upload")).unwrap();
+    session.run(&root, &["kick", "--all"]);
+    site.quiet_but(&["createrepo", "tosign"]).await;
+    roles.stop();
+    session.run(&root, &["why", "hello"]);
+    session.run(&root, &["why", "other"]);
+    session.run(&root, &["kick", "hello"]);
+    session.matches("waiting", Some(root.path()));
 }
 
 #[test]
@@ -317,8 +374,9 @@ impl Session {
         Session { text: String::new() }
     }
 
+    /// On a terminal of 80 columns.
     fn run(&mut self, root: &Root, arguments: &[&str]) -> Ran {
-        let ran = root.run(arguments);
+        let ran = Ran::of(root.command(arguments).env("COLUMNS", "80"));
         self.note(arguments, &ran);
         ran
     }
@@ -346,7 +404,12 @@ impl Session {
         for (field, value) in [("builder_fqdn", node.as_str()), ("submitter", &login())] {
             text = text.replace(&format!("\"{field}\": \"{value}\""), &format!("\"{field}\": \"SOMEBODY\""));
         }
-        text = text.replace(&format!("builder: {node})"), "builder: SOMEBODY)");
+        for (before, after) in
+            [("builder: ", ")"), ("builder   ", ","), ("worker: ", "\n"), ("tried     on ", "\n")]
+        {
+            text = text.replace(&format!("{before}{node}{after}"), &format!("{before}SOMEBODY{after}"));
+        }
+        text = text.replace(&format!(" by {}\n", login()), " by SOMEBODY\n");
         if let Some(root) = root {
             text = text.replace(&root.display().to_string(), "/root");
         }
@@ -356,7 +419,7 @@ impl Session {
         for (what, shown) in [
             // How far a build is when it is first looked at is anybody's guess.
             (r"(?m)^\S+ +(waiting|starting) +\d+\.\d+ s\n", ""),
-            (r"\bjob \d+\b", "job N"),
+            (r"\b(job|kick|drop) \d+\b", "$1 N"),
             (r#""(job_)?id": \d+"#, r#""${1}id": N"#),
             (r#""attempt": "\d+-\d+""#, r#""attempt": "N-N""#),
             (r"\b20\d{12}\b", "YYYYMMDDhhmmss"),
@@ -364,12 +427,24 @@ impl Session {
             // Which phases of so short a build are seen is chance.
             (r"(?m)^  \S+ +[\d.]+ s  \w+\n", ""),
             (r"\b20\d\d-\d\d-\d\dT[\d:.]+Z", "RFC3339"),
+            (r"\b\d+ s ago\b", "N s ago"),
+            (r"\b(again in) (2 h|119 min)\b", "$1 2 h"),
+            (r"(?m)^ +\d+ (\S+-1.0-1)", "  N $1"),
+            (r"(?m)^(  job +)\d+", "${1}N"),
+            (r"\bdrop(ped)? \d+\b", "drop$1 N"),
             (r"\b[0-9a-f]{64}\b", "SHA256"),
             (r"\b[0-9a-f]{32}\b", "BUILD_ID"),
             (r#""(age|size)": \d+"#, r#""$1": N"#),
             (r#""(fetch|digests|build)": \d+\.\d+"#, r#""$1": N"#),
             (r"\b\d+\.\d+ KiB", "N.NN KiB"),
             (r"\b\d+\.\d+ s\b", "N.N s"),
+            // A builder's name, load and free space are the machine's.
+            (r"(?m)^BUILDER +ARCH .*$", "BUILDER ARCH SLOTS BUSY LOAD FREE HEARD OF"),
+            (
+                r"(?m)^\S+ +(\w+) +(\d+) +(\d+) +[\d.]+ +[\d.]+ .iB .* ago$",
+                "NODE $1 $2 $3 N.NN N.N GiB N s ago",
+            ),
+            (r"(?m)^\S+ takes no jobs", "NODE takes no jobs"),
             (r"has \d+ bytes where its header says \d+", "has N bytes where its header says N"),
         ] {
             settings.add_filter(what, shown);

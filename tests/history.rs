@@ -227,6 +227,7 @@ async fn a_build_is_named_by_any_part_of_its_path_or_its_id(history: &History) {
     let both: Vec<String> =
         history.named("hello").await.unwrap().iter().map(|d| d.event.path().to_string()).collect();
     assert_eq!(both, [path(2), path(1)]);
+    assert_eq!(history.named("hello-1-1").await.unwrap().len(), 2, "as its source RPM is named");
     assert_eq!(history.named("nothing").await.unwrap(), []);
 }
 

@@ -84,6 +84,7 @@ conformance! { sqlite:
     a_released_job_is_there_again_and_counts_no_loss,
     a_job_released_with_a_delay_comes_later,
     a_buried_job_waits_for_a_kick,
+    one_job_is_kicked_out_of_its_grave_or_its_delay,
     a_kicked_job_starts_with_a_clean_slate_and_old_leases_stay_dead,
     a_touch_keeps_a_lease_beyond_its_time,
     a_lease_that_ran_out_is_anothers_and_the_old_one_can_do_nothing,
@@ -94,6 +95,9 @@ conformance! { sqlite:
     many_jobs_are_put_all_or_none,
     a_job_that_nobody_holds_can_be_withdrawn,
     stats_tell_where_jobs_stand_and_who_waits,
+    what_the_dead_held_is_shown_as_ready_before_anybody_reserves,
+    a_process_knows_what_it_holds,
+    a_job_tells_how_long_it_is_delayed_or_held,
     processes_open_a_fresh_queue_at_the_same_moment,
     the_ledger_balances_however_processes_die,
 }
@@ -224,6 +228,27 @@ async fn a_buried_job_waits_for_a_kick(farm: Farm) {
     assert_eq!(queue.kick("t", 10).await.unwrap(), 1);
     assert_eq!(queue.kick("t", 10).await.unwrap(), 0, "there is none left");
     assert_eq!(queue.kick("nowhere", 10).await.unwrap(), 0);
+}
+
+async fn one_job_is_kicked_out_of_its_grave_or_its_delay(farm: Farm) {
+    let queue = farm.open();
+    let ids = queue
+        .put(vec![job("t", "a"), job("t", "b"), job("t", "c").delayed(SOON), job("t", "d")])
+        .await
+        .unwrap();
+    for _ in 0..2 {
+        let (_, lease) = take(&queue, &["t"]).await.unwrap();
+        queue.give_up(&lease, GiveUp::Bury { reason: "broken".into() }).await.unwrap();
+    }
+    let (_, _held) = take(&queue, &["t"]).await.unwrap();
+    assert!(queue.kick_job(ids[1]).await.unwrap());
+    assert!(queue.kick_job(ids[2]).await.unwrap(), "a delayed job need not be waited for");
+    assert!(!queue.kick_job(ids[2]).await.unwrap(), "it is ready already");
+    assert!(!queue.kick_job(ids[3]).await.unwrap(), "a held job is its holder's");
+    assert!(!queue.kick_job(ids[3] + 1000).await.unwrap());
+    assert_eq!(text(&take(&queue, &["t"]).await.unwrap().0), "b");
+    assert_eq!(text(&take(&queue, &["t"]).await.unwrap().0), "c");
+    assert!(take(&queue, &["t"]).await.is_none(), "the other one is still buried");
 }
 
 async fn a_kicked_job_starts_with_a_clean_slate_and_old_leases_stay_dead(farm: Farm) {
@@ -375,6 +400,41 @@ async fn stats_tell_where_jobs_stand_and_who_waits(farm: Farm) {
     other.kill();
     assert_eq!(queue.stats().await.unwrap()[0].watching, 1, "the dead do not watch");
     eventually("the dead one's job", async || take(&queue, &["t"]).await).await;
+}
+
+async fn what_the_dead_held_is_shown_as_ready_before_anybody_reserves(farm: Farm) {
+    let queue = farm.open();
+    queue.put(vec![job("t", "a")]).await.unwrap();
+    let mut other = farm.process("take one and hold it");
+    other.hear("held");
+    assert_eq!(states(&queue).await, [State::Reserved]);
+    other.kill();
+    assert_eq!(states(&queue).await, [State::Ready]);
+    let stats = queue.stats().await.unwrap();
+    assert_eq!((stats[0].ready, stats[0].reserved), (1, 0));
+}
+
+async fn a_process_knows_what_it_holds(farm: Farm) {
+    let queue = farm.open();
+    let ids = queue.put(vec![job("t", "a"), job("t", "b"), job("t", "c")]).await.unwrap();
+    let mut other = farm.process("take one and hold it");
+    other.hear("held");
+    let (_, lease) = take(&queue, &["t"]).await.unwrap();
+    let held: Vec<u64> = queue.held().await.unwrap().iter().map(|entry| entry.id).collect();
+    assert_eq!(held, [ids[1]]);
+    queue.give_up(&lease, GiveUp::Delete).await.unwrap();
+    assert!(queue.held().await.unwrap().is_empty());
+}
+
+async fn a_job_tells_how_long_it_is_delayed_or_held(farm: Farm) {
+    let queue = farm.open();
+    queue.put(vec![job("t", "a"), job("t", "b"), job("t", "c").delayed(SOON)]).await.unwrap();
+    let _held = take(&queue, &["t"]).await.unwrap();
+    let told: Vec<_> = queue.list(Some("t")).await.unwrap();
+    let left = |at: usize| told[at].time_left;
+    assert!(left(0).is_some_and(|left| 0 < left && left <= TTR.as_secs()), "{told:?}");
+    assert_eq!((left(1), told[0].reserves, told[1].reserves), (None, 1, 0));
+    assert!(left(2).is_some_and(|left| 0 < left && left <= SOON.as_secs()), "{told:?}");
 }
 
 async fn processes_open_a_fresh_queue_at_the_same_moment(farm: Farm) {

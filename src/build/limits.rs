@@ -7,11 +7,12 @@ mod quota;
 
 use tokio_util::sync::CancellationToken;
 
-use super::engine::check::{Finding, bad, good, on_path};
+use super::engine::check::{Finding, bad, good};
 use super::engine::{Engine, Outcome, Request};
 use crate::config::Config;
 use crate::model::{Class, Failure, Limits, Resources};
 use crate::sys::cgroup::{CgroupError, Cgroups, Controller};
+use crate::sys::process::on_path;
 pub use quota::Quota;
 
 /// A limit that nothing here can enforce.

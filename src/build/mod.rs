@@ -215,6 +215,7 @@ impl Worker {
     ) -> Result<Verdict, QueueError> {
         let mut job = job.clone();
         job.tried.push(self.config.node.clone());
+        job.last_failure = Some(failure.clone());
         if job.tried.len() >= self.config.tries {
             return self.put_aside(order, failure).await;
         }

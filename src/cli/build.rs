@@ -10,21 +10,24 @@ use clap::Args;
 
 use super::submit::What;
 use super::watch::{self, Watched};
-use super::{Done, Failure, exit, ui};
+use super::{Done, Failure, exit, named, ui};
 use crate::build::{self, engine::Engine};
 use crate::config::Config;
 use crate::role::{Crew, Role, Site};
 use crate::shutdown::Shutdown;
 use one_shot::OneShot;
 
-/// Build source RPMs or specs here and now, and wait for them.
-///
-/// Runs the roles it needs in this process. Each package is built after those of the others that it
-/// build-requires, else in the order given; one that lacks a BuildRequires is tried again once another has
-/// succeeded. A spec's sources lie beside it. Succeeds only if every build did and what came out can be
-/// installed.
+/// Build source RPMs or specs here and now, and wait for them
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Runs the roles it needs in this process. Each package is built after those of
+the others that it build-requires, else in the order given; one that lacks a
+BuildRequires is tried again once another has succeeded. Its sources lie beside
+a spec. Exits with 0 only if every build succeeded and what came out can be
+installed, else with 1. Ctrl-C ends it at once and takes what was not built out
+of the queue again.
+
+Examples:
   reimzul --root ~/farm build libgreet.spec greet.spec -t mini
   reimzul build bash-5.2-1.src.rpm -t c9 -a x86_64 -d .el9 --scratch")]
 pub struct Build {
@@ -78,7 +81,15 @@ impl Build {
         if !builds.iter().all(Watched::succeeded) {
             return Ok(exit::FAILED);
         }
+        let busy = watch::Board::new(as_json).busy_if_long("trying whether what was built can be installed");
         let installable = check_installable(&site, &self.what, &builds, &stop).await;
+        busy.finish();
+        if stop.is_stopping() {
+            ui::note(
+                "stopped: all packages were built; whether they can be installed was not tried to the end",
+            );
+            return Ok(exit::STOPPED);
+        }
         if let Err(why) = &installable {
             ui::tell!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
         }
@@ -90,8 +101,10 @@ impl Build {
 async fn withdraw(site: &Site, builds: &[Watched]) -> Result<(), Failure> {
     for build in builds.iter().filter(|build| !build.is_over()) {
         let open: Vec<_> = build.all().filter(|one| one.outcome.is_none()).map(|one| one.path.arch).collect();
+        // Not by the number it had at first: one that is tried again is another job.
+        let Some(job) = named::job_of(site, &build.build_id).await? else { continue };
         // One that is held is another process's by now: it will come to its end there.
-        if site.queue.withdraw(build.job_id).await? {
+        if site.queue.withdraw(job.id).await? {
             site.queue.put(build::taken_back(&build.job, &open, &site.config.node)).await?;
         }
     }

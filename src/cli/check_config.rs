@@ -10,10 +10,14 @@ use crate::build::limits;
 use crate::config::{Config, EngineChoice};
 use crate::role;
 
-/// Check the configuration and what this machine needs for it.
+/// Check the configuration and what this machine needs for it
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  reimzul --root ~/farm check-config")]
+#[command(after_help = "\
+Exits with 3 if the configuration is wrong or something is missing.
+
+Examples:
+  reimzul check-config
+  reimzul --config ./reimzul.ini check-config")]
 pub struct CheckConfig {}
 
 impl CheckConfig {

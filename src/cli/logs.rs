@@ -4,27 +4,36 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
 use super::named::{self, Named};
-use super::{Done, Failure, exit, ui, watch};
+use super::{Done, Failure, completions, exit, ui, watch};
 use crate::model::Layout;
+use crate::model::record::{BuildRecord, FILE};
 use crate::model::text::plain_lines;
 use crate::role::Site;
 
-/// Show or follow the log of a build.
+/// Show or follow the log of a build
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+With --follow it waits for a build that has not begun, goes on with the next
+attempt if one is handed back, and ends with the build. Ctrl-C ends it earlier;
+the build goes on.
+
+Examples:
   reimzul logs mini.x86_64/hello
   reimzul logs -f 20261123204406
-  reimzul logs hello-2.10 --log root.log")]
+  reimzul logs hello-2.10 --log root.log
+  reimzul logs hello --json | jq -r '.logs[].name'")]
 pub struct Logs {
-    /// The build: its path, its id, or any unambiguous part of its path
+    /// The build's path, its id, or any unambiguous part of its path or package
+    #[arg(add = ArgValueCandidates::new(completions::builds))]
     build: String,
     /// Go on as the log grows, until the build ends
     #[arg(short, long)]
     follow: bool,
-    /// Which log [default: the one that tells most: build.log, or root.log before it]
+    /// Which log, such as root.log [default: the one that tells most]
     #[arg(long, value_name = "NAME")]
     log: Option<String>,
 }
@@ -41,10 +50,8 @@ impl Logs {
             })?;
         }
         if named.document.is_none() && !self.follow {
-            ui::say!(
-                "{} waits in the queue; it has no log yet (`reimzul stats` tells for what it waits)",
-                named.path
-            );
+            let why = ui::ours(&format!("why {}", self.build));
+            ui::say!("{} waits in the queue; it has no log yet (`{why}`)", named.path);
             return Ok(exit::OK);
         }
         let mut shown = Shown::default();
@@ -71,8 +78,13 @@ impl Logs {
     fn show_more(&self, site: &Site, named: &Named, shown: &mut Shown) -> Result<(), Failure> {
         let Some(folder) = named.folder(&site.config.layout) else { return Ok(()) };
         let name = self.log.clone().unwrap_or_else(|| telling(named, &folder));
-        if shown.file.as_deref() != Some(&name) {
-            *shown = Shown { file: folder.join(&name).exists().then_some(name.clone()), ..Shown::default() };
+        let attempt = attempt(&folder);
+        if shown.file.as_deref() != Some(&name) || shown.attempt != attempt {
+            if shown.file.is_some() && shown.attempt != attempt {
+                ui::note("--- another attempt begins ---");
+            }
+            let file = folder.join(&name).exists().then_some(name.clone());
+            *shown = Shown { file, attempt, ..Shown::default() };
         }
         let Ok(mut file) = std::fs::File::open(folder.join(&name)) else { return Ok(()) };
         let length = file.metadata()?.len();
@@ -97,6 +109,8 @@ impl Logs {
 #[derive(Debug, Default)]
 struct Shown {
     file: Option<String>,
+    /// Each attempt has logs of its own.
+    attempt: Option<String>,
     offset: u64,
     /// Of a line that has not ended yet.
     begun: Vec<u8>,
@@ -123,6 +137,14 @@ impl Shown {
     fn finish(&mut self) {
         let rest = std::mem::take(&mut self.begun);
         ui::bytes_out(plain_lines(&String::from_utf8_lossy(&rest)).as_bytes());
+    }
+}
+
+/// Which attempt left what is in a folder. Its logs stay the same ones when they go into the bstore.
+fn attempt(folder: &Path) -> Option<String> {
+    match std::fs::read(folder.join(FILE)) {
+        Ok(record) => serde_json::from_slice::<BuildRecord>(&record).ok().map(|record| record.attempt),
+        Err(_) => folder.file_name().map(|name| name.to_string_lossy().into_owned()),
     }
 }
 

@@ -1,8 +1,12 @@
 //! The command line: one file per command.
 
 mod build;
+mod called;
 mod check_config;
+mod completions;
+mod kick;
 mod logs;
+mod man;
 mod named;
 mod query;
 mod repogen;
@@ -12,6 +16,7 @@ mod stats;
 mod submit;
 mod ui;
 mod watch;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -37,7 +42,7 @@ pub mod exit {
     pub const STOPPED: u8 = 130;
 }
 
-const EXIT_CODES: &str = "\
+const AFTER_HELP: &str = "\
 Exit codes:
   0    all went well
   1    a build failed, or what it made cannot be installed
@@ -46,15 +51,28 @@ Exit codes:
   4    the queue, the history or the file system cannot be used
   130  ended by Ctrl-C
 
+Environment:
+  REIMZUL_ROOT    as --root
+  REIMZUL_CONFIG  as --config
+  REIMZUL_LOG     what is logged: error, warn, info, debug or trace
+  NO_COLOR        if it is not empty: no colours
+
 Examples:
   reimzul --root ~/farm build hello.spec -t mini
   reimzul run all --slots 4
   reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9 --wait
-  reimzul query -s Failed";
+  reimzul query -s Failed
+  reimzul why bash";
 
 /// A build system for RPM distributions: source RPMs in, repositories out.
 #[derive(Debug, Parser)]
-#[command(name = "reimzul", version, max_term_width = 80, after_help = EXIT_CODES, arg_required_else_help = true)]
+#[command(
+    name = "reimzul",
+    version,
+    max_term_width = 80,
+    after_help = AFTER_HELP,
+    arg_required_else_help = true
+)]
 struct Arguments {
     #[command(flatten)]
     global: Global,
@@ -77,9 +95,15 @@ struct Global {
     /// Print JSON, for scripts
     #[arg(long, global = true)]
     json: bool,
-    /// Say more (twice: everything)
+    /// Print results and errors only: no progress, no hints
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Say more on stderr (twice: everything)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Colours: always, never, or auto: on terminals unless NO_COLOR is set
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto", hide_possible_values = true)]
+    color: ui::Colours,
 }
 
 /// Each says what it does where it is defined.
@@ -89,12 +113,17 @@ enum Command {
     Submit(submit::Submit),
     Run(run::Run),
     Query(query::Query),
+    Why(why::Why),
     Logs(logs::Logs),
     Stats(stats::Stats),
+    Kick(kick::Kick),
+    Drop(kick::Drop),
     #[command(name = "override")]
     Override(settle::Settle),
     Repogen(repogen::Repogen),
     CheckConfig(check_config::CheckConfig),
+    Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// What ends a command before it has done its work.
@@ -168,22 +197,30 @@ type Done = Result<u8, Failure>;
 
 /// Parses the command line, does what it says, and reports.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::try_parse().unwrap_or_else(|said| end_with(&said));
+    completions::answer();
+    let arguments = match called::arguments(std::env::args_os()) {
+        Ok(arguments) => Arguments::try_parse_from(arguments).unwrap_or_else(|said| end_with(&said)),
+        Err(said) => return end(Err(Failure::Usage(said))),
+    };
+    let global = &arguments.global;
+    ui::talk(global.quiet, global.color, global.root_as_typed().as_deref());
     log_to_stderr(&arguments);
     if !matches!(arguments.command, Command::Run(_) | Command::Build(_)) {
         end_quietly_with_the_pipe();
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            ui::tell!("reimzul: cannot start: {error}");
-            return exit::SYSTEM.into();
-        }
+        Err(error) => return end(Err(Failure::System(format!("cannot start: {error}")))),
     };
     let done = runtime.block_on(dispatch(arguments));
     // A blocking call that still runs holds nothing that matters.
     runtime.shutdown_background();
-    match done.and_then(all_printed) {
+    end(done.and_then(all_printed))
+}
+
+/// Says what went wrong, if anything did.
+fn end(done: Done) -> ExitCode {
+    match done {
         Ok(code) => code.into(),
         Err(failure) => {
             // It may name what others have named.
@@ -220,6 +257,13 @@ fn all_printed(code: u8) -> Done {
     }
 }
 
+impl Global {
+    /// The root, if it was named on the command line and not by the environment, which hints need not repeat.
+    fn root_as_typed(&self) -> Option<PathBuf> {
+        self.root.clone().filter(|root| std::env::var_os("REIMZUL_ROOT").as_deref() != Some(root.as_os_str()))
+    }
+}
+
 /// `reimzul query | head -1` ends as other programs do, and not with a panic. What builds must live on.
 fn end_quietly_with_the_pipe() {
     use nix::sys::signal::{SigHandler, Signal, signal};
@@ -229,6 +273,11 @@ fn end_quietly_with_the_pipe() {
 
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
+    match &arguments.command {
+        Command::Completions(command) => return command.run(),
+        Command::Man(command) => return command.run(),
+        _ => {}
+    }
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
     match arguments.command {
         Command::CheckConfig(command) => command.run(&config, global.json).await,
@@ -238,8 +287,12 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Query(command) => command.run(&existing(config)?, global.json).await,
         Command::Logs(command) => command.run(&existing(config)?, global.json).await,
         Command::Stats(command) => command.run(&existing(config)?, global.json).await,
+        Command::Why(command) => command.run(&existing(config)?, global.json).await,
+        Command::Kick(command) => command.run(&existing(config)?, global.json).await,
+        Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
+        Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
     }
 }
 
@@ -259,11 +312,12 @@ fn existing(config: Config) -> Result<Site, Failure> {
 /// Roles log what they do; other commands only what is wrong, since their output says the rest.
 fn log_to_stderr(arguments: &Arguments) {
     use tracing_subscriber::EnvFilter;
-    let quiet = !matches!(arguments.command, Command::Run(_));
-    let level = match (arguments.global.verbose, quiet) {
-        (0, true) => "error",
-        (0, false) | (1, true) => "info",
-        (1, false) | (2.., _) => "debug",
+    let is_role = matches!(arguments.command, Command::Run(_));
+    let level = match (arguments.global.verbose, is_role) {
+        _ if arguments.global.quiet => "error",
+        (0, false) => "error",
+        (0, true) | (1, false) => "info",
+        (1, true) | (2.., _) => "debug",
     };
     let filter = EnvFilter::try_from_env("REIMZUL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     tracing_subscriber::fmt()

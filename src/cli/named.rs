@@ -1,18 +1,38 @@
-//! Which build a person means: its path, its id, or any unambiguous part of its path.
+//! Which build or job a person means: a path, an id, or any unambiguous part of a path or of a package's name.
 
 use std::path::PathBuf;
 
 use super::{Failure, watch};
 use crate::history::Document;
-use crate::model::{BuildId, BuildJob, BuildPath, Layout, Status};
+use crate::model::{Arch, BuildId, BuildJob, BuildPath, Layout, Status};
+use crate::queue::Entry;
 use crate::role::Site;
 
 /// A build that a person has named.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Named {
     pub path: BuildPath,
-    /// Its newest document; none while it waits.
+    /// Its newest document; none before it is first begun.
     pub document: Option<Document>,
+    /// Its job, as long as there is one.
+    pub job: Option<Entry>,
+}
+
+/// A job, a build, or both.
+#[derive(Debug)]
+pub enum Meant {
+    Build(Box<Named>),
+    /// A job that is no build's.
+    Job(Entry),
+}
+
+impl Meant {
+    pub fn job(&self) -> Option<&Entry> {
+        match self {
+            Meant::Build(named) => named.job.as_ref(),
+            Meant::Job(entry) => Some(entry),
+        }
+    }
 }
 
 impl Named {
@@ -28,30 +48,39 @@ impl Named {
     }
 }
 
+/// The job or build that is meant. A number that is a job's is that job.
+pub async fn find_any(site: &Site, part: &str) -> Result<Meant, Failure> {
+    let jobs = site.queue.list(None).await?;
+    let number: Option<u64> = part.parse().ok();
+    let job = number.and_then(|number| jobs.iter().find(|entry| entry.id == number));
+    let build = match (job.map(|entry| (entry, build_of(entry))), number) {
+        (Some((entry, None)), _) => return Ok(Meant::Job(entry.clone())),
+        (Some((_, Some((_, path)))), _) => find(site, &path.to_string()).await?,
+        // Shorter than any useful part of a timestamp.
+        (None, Some(number)) if part.len() < 8 => {
+            return Err(Failure::Usage(format!("there is no job {number} in the queue (any more)")));
+        }
+        (None, _) => find(site, part).await?,
+    };
+    Ok(Meant::Build(Box::new(build)))
+}
+
 /// Finds it among the builds in the history and those that wait.
 pub async fn find(site: &Site, part: &str) -> Result<Named, Failure> {
     let part = part.trim_end_matches('/');
-    let mut found: Vec<Named> = site
-        .history
-        .named(part)
-        .await?
-        .into_iter()
-        .map(|document| Named { path: document.event.path(), document: Some(document) })
-        .collect();
-    for entry in site.queue.list(None).await? {
-        let Some((path, id)) = waiting(&entry.body) else { continue };
-        let meant = path.to_string().contains(part) || id.as_str() == part;
-        if meant && !found.iter().any(|named| named.path == path) {
-            found.push(Named { path, document: None });
-        }
-    }
+    let mut found = candidates(site, part).await?;
     if let Some(exact) = found.iter().position(|named| named.path.to_string() == part) {
         return Ok(found.swap_remove(exact));
+    }
+    // `greet` is greet and not libgreet, where there is a greet.
+    if found.iter().any(|named| named.path.pkgname.as_str() == part) {
+        found.retain(|named| named.path.pkgname.as_str() == part);
     }
     match found.len() {
         1 => Ok(found.swap_remove(0)),
         0 => Err(Failure::Usage(format!(
-            "no build's path contains '{part}' (`reimzul query --all` lists them)"
+            "no build's path or name contains '{part}' (`{}` lists them)",
+            super::ui::ours("query --all")
         ))),
         many => {
             let some: Vec<String> =
@@ -65,16 +94,54 @@ pub async fn find(site: &Site, part: &str) -> Result<Named, Failure> {
     }
 }
 
-/// Path and id of a job that is a stamped build's.
-fn waiting(body: &[u8]) -> Option<(BuildPath, BuildId)> {
-    let job: BuildJob = serde_json::from_slice(body).ok()?;
-    let stamp = job.stamp?;
-    let path = BuildPath {
-        target: job.target,
-        pkgname: stamp.pkgname,
-        timestamp: stamp.timestamp,
-        evr: stamp.evr,
-        arch: job.arch,
+/// The builds whose path or package contains the part, or whose id it is, newest first.
+async fn candidates(site: &Site, part: &str) -> Result<Vec<Named>, Failure> {
+    let jobs = site.queue.list(None).await?;
+    let jobs: Vec<(BuildJob, BuildPath, Entry)> =
+        jobs.into_iter().filter_map(|entry| build_of(&entry).map(|(job, path)| (job, path, entry))).collect();
+    // A package as `query` shows it ends in its arch, which is in no source RPM's name.
+    let (stem, arch) = match part.rsplit_once('.') {
+        Some((stem, arch)) if !part.contains('/') => (stem, arch.parse::<Arch>().ok()),
+        _ => (part, None),
     };
-    Some((path, stamp.build_id))
+    let mut documents = site.history.named(part).await?;
+    if let Some(arch) = arch {
+        let also = site.history.named(stem).await?.into_iter().filter(|document| document.event.arch == arch);
+        let new: Vec<Document> = also.filter(|also| !documents.contains(also)).collect();
+        documents.extend(new);
+    }
+    let mut found: Vec<Named> = documents
+        .into_iter()
+        .map(|document| {
+            let is_its = |job: &BuildJob| is_of(job, document.event.build_id.as_ref());
+            let job = jobs.iter().find(|(job, ..)| is_its(job)).map(|(.., entry)| entry.clone());
+            Named { path: document.event.path(), document: Some(document), job }
+        })
+        .collect();
+    for (job, path, entry) in jobs {
+        let id = job.stamp.as_ref().map_or("", |stamp| stamp.build_id.as_str());
+        let meant = path.to_string().contains(part) || path.label().contains(part) || id == part;
+        if meant && !found.iter().any(|named| named.path == path) {
+            found.push(Named { path, document: None, job: Some(entry) });
+        }
+    }
+    Ok(found)
+}
+
+/// The job of a build, as long as there is one. A build that is tried again has a new one each time.
+pub async fn job_of(site: &Site, id: &BuildId) -> Result<Option<Entry>, Failure> {
+    let jobs = site.queue.list(None).await?;
+    Ok(jobs.into_iter().find(|entry| build_of(entry).is_some_and(|(job, _)| is_of(&job, Some(id)))))
+}
+
+fn is_of(job: &BuildJob, id: Option<&BuildId>) -> bool {
+    id.is_some() && job.stamp.as_ref().map(|stamp| &stamp.build_id) == id
+}
+
+/// The build job of a tube's entry, if it is a stamped build's. Events carry a build's fields as well.
+pub fn build_of(entry: &Entry) -> Option<(BuildJob, BuildPath)> {
+    entry.tube.parse::<Arch>().ok()?;
+    let job: BuildJob = serde_json::from_slice(&entry.body).ok()?;
+    let path = job.path()?;
+    Some((job, path))
 }

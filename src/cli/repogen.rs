@@ -1,21 +1,25 @@
 //! `reimzul repogen`: new metadata for a target.
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::{Done, Failure, exit, ui};
+use super::{Done, Failure, completions, exit, ui};
 use crate::model::Target;
 use crate::repo;
 use crate::role::Site;
 
-/// Ask for new metadata of a target's repository.
-///
-/// A running repogen makes it.
+/// Ask for new metadata of a target's repository
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
+#[command(after_help = "\
+A running repogen makes it. Needed only after changes by hand: builds ask for it
+themselves.
+
+Example:
   reimzul repogen mini.x86_64")]
 pub struct Repogen {
-    /// The target, with its arch
+    /// The target, with its arch: mini.x86_64
+    #[arg(add = ArgValueCandidates::new(completions::targets))]
     target: String,
 }
 
@@ -35,7 +39,7 @@ impl Repogen {
         if as_json {
             ui::print_json(&json!({"target": target, "job_id": ids.first()}));
         } else {
-            ui::say!("queued metadata of {target}");
+            ui::done(&format!("queued metadata of {target}"));
         }
         Ok(exit::OK)
     }

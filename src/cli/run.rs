@@ -2,23 +2,33 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{Done, exit};
+use super::{Done, exit, named, ui};
 use crate::config::Config;
 use crate::role::{Role, Site};
 use crate::shutdown::Shutdown;
 
-/// Run roles: take jobs from the queue until stopped.
-///
-/// SIGTERM or Ctrl-C stops taking jobs and finishes those at hand; a second one kills running builds and
-/// hands their jobs back. Any number of processes may run any role on one root.
+/// Run roles: take jobs from the queue until stopped
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Roles:
+  all       all of the roles below
+  worker    builds
+  repogen   makes repository metadata
+  notifier  tells the history, the log and the signer
+  signer    stages RPMs for signing
+
+Runs in the foreground and logs to stderr. SIGTERM or Ctrl-C stops taking jobs,
+finishes those at hand and exits with 0; a second one kills running builds and
+hands their jobs back to the queue. Any number of processes, each with any
+roles, may run on one root.
+
+Examples:
   reimzul --root ~/farm run all --slots 2
   reimzul run worker
   reimzul run repogen notifier signer")]
 pub struct Run {
-    /// What to be
-    #[arg(required = true, value_name = "ROLE")]
+    /// What to be (see below)
+    #[arg(required = true, value_name = "ROLE", hide_possible_values = true)]
     roles: Vec<RoleName>,
     /// How many builds at a time [default: the configuration's, or 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -27,15 +37,10 @@ pub struct Run {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum RoleName {
-    /// All of the roles below
     All,
-    /// Builds
     Worker,
-    /// Makes repository metadata
     Repogen,
-    /// Tells the history, the log and the signer
     Notifier,
-    /// Stages RPMs for signing
     Signer,
 }
 
@@ -66,9 +71,24 @@ impl Run {
         site.check(&roles)?;
         let shutdown = Shutdown::default();
         shutdown.on_signals()?;
+        tokio::spawn(tell_what_is_waited_for(site.clone(), shutdown.clone()));
         let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
         tracing::info!("running {} on {}", names.join(", "), site.config.layout.root().display());
         site.run_all(&roles, &shutdown).await;
         Ok(exit::OK)
+    }
+}
+
+/// Who presses Ctrl-C wants to know how long it will take.
+async fn tell_what_is_waited_for(site: Site, shutdown: Shutdown) {
+    shutdown.stop().cancelled().await;
+    let held = site.queue.held().await.unwrap_or_default();
+    let builds: Vec<String> = held.iter().filter_map(named::build_of).map(|(_, path)| path.label()).collect();
+    if !builds.is_empty() && !shutdown.kill().is_cancelled() {
+        tracing::info!(
+            "waiting for {} to be built: {}",
+            ui::count(builds.len(), "package"),
+            builds.join(", ")
+        );
     }
 }

@@ -9,11 +9,14 @@ use crate::model::text::plain;
 use crate::queue::{Entry, State, TubeStats};
 use crate::role::Site;
 
-/// Show builders, and what waits, runs and is stuck.
-///
-/// Builders with what they are at, tubes, buried jobs with their reasons, and undelivered notifications.
+/// Show builders, and what waits, runs and is stuck
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Shows the builders and what they are at; how many jobs of each tube are ready, reserved (being worked on), delayed
+(tried again later) or buried (until somebody kicks them), how many processes
+watch the tube, why jobs are stuck, and what could not be told to whom.
+
+Examples:
   reimzul stats
   reimzul stats --json | jq '.tubes[] | select(.buried > 0)'
   reimzul stats --json | jq '.builders[] | select(.takes_jobs | not)'")]
@@ -51,6 +54,9 @@ impl Stats {
                 job.state.as_str(),
                 plain(job.reason.as_deref().unwrap_or("no reason"))
             );
+            if job.state == State::Buried {
+                ui::say!("  {}", ui::ours(&format!("kick {}", job.id)));
+            }
         }
         for (sink, waiting, reason) in outbox {
             ui::say!();

@@ -3,30 +3,37 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::watch::{self, Watched};
-use super::{Done, Failure, exit, ui};
+use super::watch::{self, Board, Watched};
+use super::{Done, Failure, completions, exit, ui};
 use crate::config::Config;
 use crate::model::{Arch, Disttag, Submitter, Target};
 use crate::role::Site;
 use crate::submit::{self, Request};
 
-/// Queue a source RPM for a build.
+/// Queue a source RPM for a build
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "\
+Prints the build's path, by which the other commands know it; with --quiet
+nothing else. The submitter is the login name. With --wait the exit code is the
+build's: 0 built, 1 failed; Ctrl-C stops waiting, and the build goes on.
+
+Examples:
   reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9
-  reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait")]
+  reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait
+  build=$(reimzul submit -q -s hello-2.10-1.src.rpm -t mini)")]
 pub struct Submit {
-    /// A source RPM: its name in incoming/, or a path, from which it is copied there first
+    /// The source RPM: a name in incoming/, or a path to copy there
     #[arg(short, long, value_name = "SRPM")]
     srpm: PathBuf,
     #[command(flatten)]
     what: What,
-    /// Run it ahead of the others
+    /// Ahead of all that were submitted without
     #[arg(long)]
     now: bool,
-    /// Wait for the result; the exit code tells it
+    /// Wait for the result
     #[arg(long)]
     wait: bool,
 }
@@ -35,15 +42,15 @@ pub struct Submit {
 #[derive(Debug, Clone, Args)]
 pub struct What {
     /// The arch to build for [default: this machine's]
-    #[arg(short, long)]
+    #[arg(short, long, add = ArgValueCandidates::new(completions::arches))]
     pub arch: Option<String>,
-    /// The target to build against and into, without its arch
-    #[arg(short, long)]
+    /// The target to build against and into, without arch: mini
+    #[arg(short, long, add = ArgValueCandidates::new(completions::bare_targets))]
     pub target: String,
-    /// The value of %dist [default: the target's]
+    /// The value of %dist, such as .el9 [default: the target's]
     #[arg(short, long, value_name = "DISTTAG", default_value = "", hide_default_value = true)]
     pub disttag: String,
-    /// Only try: the RPMs come into no repository and are not signed
+    /// Only try it: into no repository, not signed
     #[arg(long)]
     pub scratch: bool,
 }
@@ -80,14 +87,21 @@ pub fn login_name() -> Submitter {
 impl Submit {
     pub async fn run(self, config: Config, as_json: bool) -> Done {
         let request = self.what.request(self.srpm, self.now)?;
-        let accepted = submit::accept(&config.layout, &request)?;
+        let busy = Board::new(as_json).busy_if_long("reading the source RPM");
+        let accepted = submit::accept(&config.layout, &request);
+        busy.finish();
+        let accepted = accepted?;
         // A request that is refused makes no root.
         let site = &Site::open(config)?;
         accepted.keep(&site.config.layout)?;
         let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted).await?;
-        if !as_json {
-            ui::say!("queued {} (job {})", submitted.path, submitted.job_id);
-            warn_if_nobody_listens(site, &submitted).await?;
+        match (as_json, ui::is_quiet()) {
+            (true, _) => {}
+            (false, true) => ui::say!("{}", submitted.path),
+            (false, false) => {
+                ui::say!("queued {} (job {})", submitted.path, submitted.job_id);
+                warn_if_nobody_listens(site, &submitted).await?;
+            }
         }
         if !self.wait {
             if as_json {
@@ -98,7 +112,15 @@ impl Submit {
             return Ok(exit::OK);
         }
         let mut builds = vec![Watched::new(&submitted, site.config.scratch_in_repo)];
-        watch::until_done(site, &mut builds, as_json).await?;
+        tokio::select! {
+            done = watch::until_done(site, &mut builds, as_json) => done?,
+            signal = tokio::signal::ctrl_c() => {
+                signal?;
+                let follow = ui::ours(&format!("logs -f {}", submitted.path));
+                ui::note(&format!("stopped waiting; the build goes on: {follow}"));
+                return Ok(exit::STOPPED);
+            }
+        }
         watch::report(site, &builds, as_json);
         Ok(if builds.iter().all(Watched::succeeded) { exit::OK } else { exit::FAILED })
     }
@@ -114,9 +136,8 @@ async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> R
         .find(|stats| stats.tube == tube)
         .map_or(0, |stats| stats.watching);
     if watching == 0 {
-        ui::tell!(
-            "warning: no worker for {tube} runs right now; the job waits for one (`reimzul run worker`)"
-        );
+        let start = ui::ours("run worker");
+        ui::note(&format!("warning: no worker for {tube} runs right now; the job waits for one (`{start}`)"));
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
-//! What a command prints, and how it looks: tables, colours, durations.
+//! What a command prints, and how it looks: colours, tables, times, and what is said at all.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use clap::ValueEnum;
+use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, presets};
 use console::Term;
 use serde::Serialize;
 
@@ -56,25 +58,157 @@ pub fn lost() -> Option<&'static io::Error> {
     LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)
 }
 
-/// A table with the given headings, as wide as the terminal, or 80 columns where there is none.
+/// When output is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Colours {
+    Auto,
+    Always,
+    Never,
+}
+
+/// What was said on the command line of all output, once.
+static MANNER: OnceLock<Manner> = OnceLock::new();
+
+#[derive(Debug)]
+struct Manner {
+    quiet: bool,
+    /// How we are called by who sees the same site: `reimzul --root demo`.
+    us: String,
+}
+
+/// Sets how the process talks. Colours follow the command line, then the environment: a `NO_COLOR` that is not
+/// empty (https://no-color.org), `CLICOLOR_FORCE` and `CLICOLOR` (https://bixense.com/clicolors).
+pub fn talk(quiet: bool, colours: Colours, root: Option<&std::path::Path>) {
+    let us = root.map_or_else(|| "reimzul".to_owned(), |root| format!("reimzul --root {}", root.display()));
+    let _ = MANNER.set(Manner { quiet, us });
+    let is_set = |name| std::env::var_os(name).is_some_and(|value: std::ffi::OsString| !value.is_empty());
+    let is_forced =
+        is_set("CLICOLOR_FORCE") && std::env::var_os("CLICOLOR_FORCE").as_deref() != Some(OsStr::new("0"));
+    let is_declined = std::env::var_os("CLICOLOR").as_deref() == Some(OsStr::new("0"));
+    let wanted = |terminal: &Term| match colours {
+        Colours::Always => true,
+        Colours::Never => false,
+        Colours::Auto if is_set("NO_COLOR") => false,
+        Colours::Auto if is_forced => true,
+        Colours::Auto => {
+            !is_declined
+                && terminal.is_term()
+                && std::env::var_os("TERM").as_deref() != Some(OsStr::new("dumb"))
+        }
+    };
+    console::set_colors_enabled(wanted(&Term::stdout()));
+    console::set_colors_enabled_stderr(wanted(&Term::stderr()));
+}
+
+/// Whether nothing but results and errors is wanted.
+pub fn is_quiet() -> bool {
+    MANNER.get().is_some_and(|manner| manner.quiet)
+}
+
+/// Says that something was done.
+pub fn done(text: &str) {
+    if !is_quiet() {
+        say!("{text}");
+    }
+}
+
+/// Says on stderr what helps a person and is no result.
+pub fn note(text: &str) {
+    if !is_quiet() {
+        tell!("{text}");
+    }
+}
+
+/// One of our commands as it is typed for this site: `reimzul --root demo logs -f hello`.
+pub fn ours(arguments: &str) -> String {
+    format!("{} {arguments}", MANNER.get().map_or("reimzul", |manner| &manner.us))
+}
+
+/// A table with the given headings.
 pub fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    let width = if Term::stdout().is_term() { Term::stdout().size().1 } else { 80 };
-    table.set_width(width.max(40));
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    if console::colors_enabled() {
+        table.enforce_styling();
+    } else {
+        table.force_no_tty();
+    }
     table.set_header(headings.iter().map(|heading| {
         let cell = Cell::new(heading.to_uppercase());
         if console::colors_enabled() { cell.fg(Color::DarkGrey) } else { cell }
     }));
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 1));
-    }
     table
 }
 
-/// Prints a table without the blanks that fill its last column.
+/// Prints a table, numbers to the right, without the blanks that fill its last column. It fits the terminal: what
+/// is too long is cut in the middle. In a pipe, where nothing wraps, it is whole, unless `COLUMNS` is set.
 pub fn print(table: &Table) {
+    let mut table = width().map_or_else(|| table.clone(), |width| cut(table, width));
+    let columns = table.column_iter().len();
+    for index in 0..columns {
+        let is_numeric = table.column_cells_iter(index).flatten().all(|cell| is_number(&cell.content()));
+        let column = table.column_mut(index).expect("the column was counted");
+        column.set_padding((0, 1));
+        if is_numeric {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
     say!("{}", table.trim_fmt());
+}
+
+/// How wide a table may be; none where it does not matter.
+fn width() -> Option<usize> {
+    let terminal = Term::stdout();
+    if terminal.is_term() {
+        return Some(usize::from(terminal.size().1).max(40));
+    }
+    std::env::var("COLUMNS").ok()?.parse().ok().filter(|columns| *columns >= 40)
+}
+
+/// A number, or one with a unit of ours. What is too long to be one is a name.
+fn is_number(text: &str) -> bool {
+    let (number, unit) = text.split_once(' ').unwrap_or((text, ""));
+    text.is_empty()
+        || (number.len() < 14
+            && number.parse::<f64>().is_ok()
+            && ["", "s", "B", "KiB", "MiB", "GiB", "TiB"].contains(&unit))
+}
+
+/// The same table, its widest columns so narrow that it fits.
+fn cut(table: &Table, width: usize) -> Table {
+    let natural: Vec<usize> = table.column_max_content_widths().into_iter().map(usize::from).collect();
+    let mut widths = natural.clone();
+    // A blank after each but the last.
+    while widths.iter().sum::<usize>() + widths.len() > width + 1 {
+        match widths.iter_mut().max() {
+            Some(widest) if *widest > 8 => *widest -= 1,
+            _ => break,
+        }
+    }
+    let mut fitted = table.clone();
+    for row in fitted.row_iter_mut() {
+        let cells = row.cell_iter().enumerate().map(|(index, cell)| {
+            if widths[index] < natural[index] {
+                Cell::new(middle(&cell.content(), widths[index]))
+            } else {
+                cell.clone()
+            }
+        });
+        *row = Row::from(cells.collect::<Vec<Cell>>());
+    }
+    fitted
+}
+
+/// At most so many characters of it: its beginning, `…`, and its end, which tells versions apart.
+pub fn middle(text: &str, most: usize) -> String {
+    let length = text.chars().count();
+    if length <= most {
+        return text.to_owned();
+    }
+    let (head, tail) = ((most - 1) / 2, most / 2);
+    let head: String = text.chars().take(head).collect();
+    let tail: String = text.chars().skip(length - tail).collect();
+    format!("{head}…{tail}")
 }
 
 pub fn print_json(value: &impl Serialize) {
@@ -111,11 +245,31 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// `20261123204406` as `2026-11-23 20:44`, UTC.
-pub fn time(timestamp: crate::model::Timestamp) -> String {
+/// `1 job`, `2 jobs`.
+pub fn count(number: usize, what: &str) -> String {
+    format!("{number} {what}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `20 s`, `3 min`, `5 h`, `2 days`: about as long as that.
+pub fn about(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86_400),
+    }
+}
+
+/// `20 s ago`, `3 min ago`, `5 h ago`, `2 days ago`, then the date.
+pub fn ago(timestamp: crate::model::Timestamp) -> String {
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+    let age = timestamp.age();
+    if age < MONTH {
+        return format!("{} ago", about(age));
+    }
     let text = timestamp.to_string();
-    let part = |range: std::ops::Range<usize>| &text[range];
-    format!("{}-{}-{} {}:{}", part(0..4), part(4..6), part(6..8), part(8..10), part(10..12))
+    format!("{}-{}-{}", &text[0..4], &text[4..6], &text[6..8])
 }
 
 /// What failed and why: class, phase, the telling lines, and where the log is.
@@ -138,4 +292,38 @@ pub fn short(path: &std::path::Path) -> std::path::PathBuf {
         .ok()
         .and_then(|here| path.strip_prefix(here).ok().map(std::path::Path::to_owned))
         .unwrap_or_else(|| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_is_cut_in_the_middle() {
+        assert_eq!(middle("kernel-3.10.0-1160.el7.x86_64", 15), "kernel-….x86_64");
+        assert_eq!(middle("short", 5), "short");
+        assert_eq!(middle("ärgerlich", 4), "ä…ch");
+    }
+
+    #[test]
+    fn the_widest_columns_give_way_and_the_others_stay() {
+        let mut table = table(&["status", "package", "why"]);
+        table.add_row(["Success", &"x".repeat(90), &"y".repeat(50)]);
+        let cut = cut(&table, 60);
+        let widths: Vec<usize> =
+            cut.row(0).unwrap().cell_iter().map(|cell| cell.content().chars().count()).collect();
+        assert_eq!(widths[0], 7);
+        assert!(widths.iter().sum::<usize>() + 2 <= 60, "{widths:?}");
+        assert!(widths[1].abs_diff(widths[2]) <= 1, "{widths:?}");
+    }
+
+    #[test]
+    fn numbers_are_told_from_words() {
+        for number in ["12", "0.4 s", "10.62 KiB", ""] {
+            assert!(is_number(number), "{number}");
+        }
+        for word in ["x86_64", "3 min", "1.0-1", "20261123204406"] {
+            assert!(!is_number(word), "{word}");
+        }
+    }
 }

@@ -24,7 +24,6 @@ pub const LOOK: Duration = Duration::from_millis(50);
 pub struct Watched {
     pub path: BuildPath,
     pub build_id: BuildId,
-    pub job_id: u64,
     pub job: BuildJob,
     /// Its place is below `scratch/`.
     apart: bool,
@@ -41,7 +40,6 @@ impl Watched {
         Watched {
             path: submitted.path.clone(),
             build_id: stamp.build_id.clone(),
-            job_id: submitted.job_id,
             job: submitted.job.clone(),
             apart: submitted.job.scratch && !scratch_in_repo,
             since: Instant::now(),
@@ -86,7 +84,7 @@ impl Watched {
 
     /// `hello-2.10-1.x86_64`.
     pub fn label(&self) -> String {
-        format!("{}-{}.{}", self.path.pkgname, self.path.evr, self.path.arch)
+        self.path.label()
     }
 
     /// Asks the history for its result and its companions', as far as they are not known.
@@ -125,6 +123,7 @@ pub struct Board {
 
 impl Board {
     pub fn new(silent: bool) -> Board {
+        let silent = silent || ui::is_quiet();
         let live = console::Term::stderr().is_term() && !silent;
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         Board { lines: MultiProgress::with_draw_target(target), bars: HashMap::new(), live, silent }
@@ -138,6 +137,25 @@ impl Board {
         let bar = self.lines.add(spinner()).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         bar
+    }
+
+    /// The same, unless it is finished within a second.
+    pub fn busy_if_long(&self, what: &str) -> Busy {
+        let (bar, said) = (ProgressBar::hidden().with_style(style()), what.to_owned());
+        let later = (self.live || !self.silent).then(|| {
+            let (bar, live) = (bar.clone(), self.live);
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if live {
+                    bar.set_draw_target(ProgressDrawTarget::stderr());
+                    bar.set_message(said);
+                    bar.enable_steady_tick(Duration::from_millis(100));
+                } else {
+                    ui::tell!("  {said}");
+                }
+            })
+        });
+        Busy { bar, later }
     }
 
     /// Looks at the builds once and shows what is new.
@@ -185,9 +203,28 @@ impl Board {
     }
 }
 
+/// Something that goes on and may take long.
+#[derive(Debug)]
+pub struct Busy {
+    bar: ProgressBar,
+    later: Option<tokio::task::JoinHandle<()>>,
+}
+
+impl Busy {
+    pub fn finish(self) {
+        if let Some(later) = self.later {
+            later.abort();
+        }
+        self.bar.finish_and_clear();
+    }
+}
+
 fn spinner() -> ProgressBar {
-    let style = ProgressStyle::with_template("{spinner:.cyan} {wide_msg}").expect("the template is sound");
-    ProgressBar::new_spinner().with_style(style)
+    ProgressBar::new_spinner().with_style(style())
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{spinner:.cyan} {wide_msg}").expect("the template is sound")
 }
 
 fn result_line(build: &Watched, document: &Document, elapsed: &str) -> String {
@@ -224,6 +261,11 @@ struct Progress {
     phase: Option<String>,
     /// The last line of the log that is being written.
     line: String,
+}
+
+/// What a running build is at: `%check`; none while no attempt runs.
+pub fn phase(layout: &Layout, path: &BuildPath) -> Option<String> {
+    progress(layout, path)?.phase
 }
 
 /// Reads it from the logs that the engine writes, whichever process that is in; none while no attempt runs.

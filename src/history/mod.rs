@@ -97,7 +97,7 @@ impl History {
         }
     }
 
-    /// The builds whose path in the bstore contains `part`, or whose id it is, newest first; each with its
+    /// The builds whose path in the bstore or whose source RPM's name contains `part`, or whose id it is, newest first; each with its
     /// result, or its newest document while it has none.
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {

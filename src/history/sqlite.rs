@@ -92,7 +92,7 @@ impl History {
                     "SELECT {COLUMNS} FROM history WHERE id IN
                      (SELECT first_value(id) OVER
                         (PARTITION BY path ORDER BY latest_build IS NOT NULL DESC, id DESC)
-                      FROM history WHERE instr(path, ?1) OR build_id = ?1)
+                      FROM history WHERE instr(path, ?1) OR instr(srpm, ?1) OR build_id = ?1)
                      ORDER BY id DESC"
                 );
                 select(sql, &query, &[&part])

@@ -53,6 +53,12 @@ impl Timestamp {
         Timestamp(jiff::tz::TimeZone::UTC.to_datetime(second))
     }
 
+    /// How long ago that was.
+    pub fn age(self) -> std::time::Duration {
+        let since = Timestamp::now().0.duration_since(self.0);
+        std::time::Duration::try_from(since).unwrap_or_default()
+    }
+
     /// One second later: what a second build of the same package in one second gets.
     pub fn next(self) -> Timestamp {
         Timestamp(self.0.saturating_add(jiff::Span::new().seconds(1)))
@@ -104,6 +110,11 @@ pub struct BuildPath {
 }
 
 impl BuildPath {
+    /// The package as people call it: `hello-2.10-1.x86_64`.
+    pub fn label(&self) -> String {
+        format!("{}-{}.{}", self.pkgname, self.evr, self.arch)
+    }
+
     /// The path below `repo/`, `scratch/` or `results/`. Its parts are plain words, so it cannot leave them.
     pub fn relative(&self) -> PathBuf {
         PathBuf::from(self.to_string())

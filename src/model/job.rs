@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Arch, BuildId, Disttag, PkgName, SrpmName, Submitter, Target, Timestamp, VersionRelease};
+use super::{
+    Arch, BuildId, BuildPath, Disttag, Failure, PkgName, SrpmName, Submitter, Target, Timestamp,
+    VersionRelease,
+};
 
 /// The body of a job in an arch's tube. Fields we do not know are kept in `extra`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +24,9 @@ pub struct BuildJob {
     /// Builders that failed at it for a reason of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<String>,
+    /// What the last of them failed by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<Failure>,
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
@@ -38,6 +44,18 @@ pub struct Stamp {
 }
 
 impl BuildJob {
+    /// Which build it is; none while it has no stamp.
+    pub fn path(&self) -> Option<BuildPath> {
+        let stamp = self.stamp.as_ref()?;
+        Some(BuildPath {
+            target: self.target.clone(),
+            pkgname: stamp.pkgname.clone(),
+            timestamp: stamp.timestamp,
+            evr: stamp.evr.clone(),
+            arch: self.arch,
+        })
+    }
+
     /// The same job with a stamp. What it had of one that was incomplete goes: on the wire a field twice would
     /// make the whole stamp unreadable.
     pub fn stamped(mut self, stamp: Stamp) -> BuildJob {

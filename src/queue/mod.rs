@@ -99,11 +99,28 @@ pub struct Entry {
     pub priority: u32,
     /// Seconds since it was put.
     pub age: u64,
+    /// Of a delayed job: seconds until it is ready. Of a reserved one: until its time to run is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_left: Option<u64>,
+    /// How often it was reserved.
+    pub reserves: u32,
     /// Why it was buried, or last released.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     #[serde(skip)]
     pub body: Vec<u8>,
+}
+
+impl Entry {
+    /// The same job, free for anybody.
+    fn ready(self) -> Entry {
+        Entry { state: State::Ready, time_left: None, ..self }
+    }
+
+    /// Held jobs first, then as they will run.
+    fn order(&self) -> (bool, &str, u32, u64) {
+        (self.state != State::Reserved, &self.tube, self.priority, self.id)
+    }
 }
 
 /// Where a job stands.
@@ -241,6 +258,20 @@ impl Queue {
         }
     }
 
+    /// Makes one job ready that is buried or delayed; says whether it was. (`kick-job` of the protocol.)
+    pub async fn kick_job(&self, id: u64) -> Result<bool, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.kick_job(id).await,
+        }
+    }
+
+    /// The jobs that this process holds.
+    pub async fn held(&self) -> Result<Vec<Entry>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.held().await,
+        }
+    }
+
     /// Deletes a job that nobody holds; says whether it was there.
     pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
         match self {
@@ -255,11 +286,16 @@ impl Queue {
         }
     }
 
+    /// The nodes of the processes that take jobs from the tube, one for each process.
+    pub async fn watchers(&self, tube: &str) -> Result<Vec<String>, QueueError> {
+        match self {
+            Queue::Sqlite(queue) => queue.watchers(tube).await,
+        }
+    }
+
     /// Whether a builder other than `node` takes jobs from the tube.
     pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
-        match self {
-            Queue::Sqlite(queue) => queue.is_watched_elsewhere(tube, node).await,
-        }
+        Ok(self.watchers(tube).await?.iter().any(|its| its != node))
     }
 
     /// Every tube that has jobs or watchers, by name.

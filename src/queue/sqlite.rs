@@ -5,7 +5,7 @@
 
 mod owner;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -47,6 +47,13 @@ CREATE TABLE IF NOT EXISTS watchers (
   PRIMARY KEY (owner, tube)
 ) STRICT;
 ";
+
+/// What a person kicks starts with a clean slate: no losses. `reserves` only ever grows, since it tells leases and
+/// attempts apart.
+const KICK: &str = "UPDATE jobs SET state = 'ready', releases = reserves, reason = NULL";
+/// What [`entry`] reads.
+const ENTRIES: &str =
+    "SELECT id, tube, state, priority, created, reason, body, due, reserves, owner FROM jobs";
 
 /// A process's handle on the embedded queue.
 #[derive(Debug, Clone)]
@@ -234,17 +241,35 @@ impl Queue {
         let kicked = self
             .database
             .write(move |sql| {
-                // What a person kicks starts with a clean slate: no losses. `reserves` only ever grows, since it
-                // tells leases and attempts apart.
-                sql.execute(
-                    "UPDATE jobs SET state = 'ready', releases = reserves, reason = NULL WHERE id IN
-                     (SELECT id FROM jobs WHERE tube = ?1 AND state = 'buried' ORDER BY id LIMIT ?2)",
-                    params![tube, bound],
-                )
+                let buried = "SELECT id FROM jobs WHERE tube = ?1 AND state = 'buried' ORDER BY id LIMIT ?2";
+                sql.execute(&format!("{KICK} WHERE id IN ({buried})"), params![tube, bound])
             })
             .await?;
         self.bell.notify_waiters();
         Ok(kicked as u64)
+    }
+
+    pub async fn kick_job(&self, id: u64) -> Result<bool, QueueError> {
+        let kicked = self
+            .database
+            .write(move |sql| {
+                sql.execute(&format!("{KICK} WHERE id = ?1 AND state IN ('buried', 'delayed')"), params![id])
+            })
+            .await?;
+        self.bell.notify_waiters();
+        Ok(kicked > 0)
+    }
+
+    pub async fn held(&self) -> Result<Vec<Entry>, QueueError> {
+        let owner = self.owner.name.clone();
+        let entries = self
+            .database
+            .read(move |sql| {
+                let held = format!("{ENTRIES} WHERE state = 'reserved' AND owner = ?1 ORDER BY id");
+                sql.prepare_cached(&held)?.query_map(params![owner], entry)?.collect()
+            })
+            .await?;
+        Ok(entries)
     }
 
     pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
@@ -259,50 +284,58 @@ impl Queue {
 
     pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
         let tube = tube.map(str::to_owned);
-        let entries = self
+        let rows: Vec<(Entry, Option<String>)> = self
             .database
             .read(move |sql| {
-                sql.prepare_cached(
-                    "SELECT id, tube, state, priority, created, reason, body FROM jobs
-                     WHERE ?1 IS NULL OR tube = ?1 ORDER BY state != 'reserved', tube, priority, id",
-                )?
-                .query_map(params![tube], entry)?
-                .collect()
+                sql.prepare_cached(&format!("{ENTRIES} WHERE ?1 IS NULL OR tube = ?1"))?
+                    .query_map(params![tube], |row| Ok((entry(row)?, row.get(9)?)))?
+                    .collect()
             })
             .await?;
+        let holders: HashSet<&String> = rows.iter().filter_map(|(_, owner)| owner.as_ref()).collect();
+        let dead: HashSet<String> =
+            holders.into_iter().filter(|owner| self.is_gone(owner)).cloned().collect();
+        let is_free = |entry: &Entry, owner: Option<String>| {
+            entry.time_left == Some(0) || owner.is_some_and(|owner| dead.contains(&owner))
+        };
+        let mut entries: Vec<Entry> = rows
+            .into_iter()
+            .map(|(entry, owner)| if is_free(&entry, owner) { entry.ready() } else { entry })
+            .collect();
+        entries.sort_by(|a, b| a.order().cmp(&b.order()));
         Ok(entries)
     }
 
-    pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
+    pub async fn watchers(&self, tube: &str) -> Result<Vec<String>, QueueError> {
         let watchers = self.database.read(watchers).await?;
-        let run = &self.owner.run;
-        let is_elsewhere = |owner: &str| {
-            owner != self.owner.name
-                && !owner::is_dead(run, owner)
-                && owner::node(run, owner).is_some_and(|its| its != node)
-        };
-        Ok(watchers.iter().any(|(owner, watched)| watched == tube && is_elsewhere(owner)))
+        let alive = watchers.into_iter().filter(|(owner, watched)| watched == tube && !self.is_gone(owner));
+        Ok(alive.filter_map(|(owner, _)| owner::node(&self.owner.run, &owner)).collect())
     }
 
     pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
-        let run = self.owner.run.clone();
         let (jobs, watchers) = self.database.read(|sql| Ok((count_jobs(sql)?, watchers(sql)?))).await?;
         let mut tubes: BTreeMap<String, TubeStats> = BTreeMap::new();
-        for (tube, state, count) in jobs {
+        for (tube, state, owner, count) in jobs {
             let stats = tubes.entry(tube).or_default();
             match state {
-                State::Ready => stats.ready = count,
-                State::Reserved => stats.reserved = count,
-                State::Delayed => stats.delayed = count,
-                State::Buried => stats.buried = count,
+                State::Reserved if owner.is_some_and(|owner| self.is_gone(&owner)) => stats.ready += count,
+                State::Ready => stats.ready += count,
+                State::Reserved => stats.reserved += count,
+                State::Delayed => stats.delayed += count,
+                State::Buried => stats.buried += count,
             }
         }
         for (owner, tube) in watchers {
-            if owner == self.owner.name || !owner::is_dead(&run, &owner) {
+            if !self.is_gone(&owner) {
                 tubes.entry(tube).or_default().watching += 1;
             }
         }
         Ok(tubes.into_iter().map(|(tube, stats)| TubeStats { tube, ..stats }).collect())
+    }
+
+    /// Whether a holder's process has ended: what it held is as good as ready, also before anybody reserves.
+    fn is_gone(&self, owner: &str) -> bool {
+        owner != self.owner.name && owner::is_dead(&self.owner.run, owner)
     }
 }
 
@@ -406,22 +439,34 @@ fn state(row: &Row, column: usize) -> rusqlite::Result<State> {
 }
 
 fn entry(row: &Row) -> rusqlite::Result<Entry> {
-    let created: i64 = row.get(4)?;
+    let (created, due): (i64, i64) = (row.get(4)?, row.get(7)?);
+    let state = state(row, 2)?;
+    let has_term = matches!(state, State::Delayed | State::Reserved);
     Ok(Entry {
         id: row.get(0)?,
         tube: row.get(1)?,
-        state: state(row, 2)?,
+        state,
         priority: row.get(3)?,
         age: (now() - created).max(0).unsigned_abs() / 1000,
+        time_left: has_term.then(|| (due - now()).max(0).unsigned_abs().div_ceil(1000)),
+        reserves: row.get(8)?,
         reason: row.get(5)?,
         body: row.get(6)?,
     })
 }
 
-fn count_jobs(sql: &Connection) -> rusqlite::Result<Vec<(String, State, u64)>> {
-    sql.prepare_cached("SELECT tube, state, count(*) FROM jobs GROUP BY tube, state")?
-        .query_map([], |row| Ok((row.get(0)?, state(row, 1)?, row.get(2)?)))?
-        .collect()
+/// Tube, state, owner, and how many jobs.
+type Count = (String, State, Option<String>, u64);
+
+/// How many jobs of a tube are in a state, and whose they are. Where its time is over a job is ready, also before
+/// anybody reserves.
+fn count_jobs(sql: &Connection) -> rusqlite::Result<Vec<Count>> {
+    sql.prepare_cached(
+        "SELECT tube, iif(state IN ('reserved', 'delayed') AND due <= ?1, 'ready', state) AS now, owner, count(*)
+         FROM jobs GROUP BY tube, now, owner",
+    )?
+    .query_map(params![now()], |row| Ok((row.get(0)?, state(row, 1)?, row.get(2)?, row.get(3)?)))?
+    .collect()
 }
 
 fn watchers(sql: &Connection) -> rusqlite::Result<Vec<(String, String)>> {

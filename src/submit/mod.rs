@@ -137,6 +137,7 @@ pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Res
         submitter: request.submitter,
         stamp: Some(stamp),
         tried: Vec::new(),
+        last_failure: None,
         extra: Map::new(),
     };
     let priority = if request.now { PRIORITY_NOW } else { PRIORITY };

@@ -1,10 +1,12 @@
 //! Files: written whole or not at all, hashed, locked.
 
-use std::fs::{File, FileType, Metadata, TryLockError};
+use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{AT_FDCWD, AtFlags};
 use sha2::{Digest, Sha256};
 
 /// A file operation that failed, with the path it was about.
@@ -98,8 +100,15 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 pub fn copy_whole(from: &Path, to: &Path) -> Result<(), FileError> {
     let temporary = temporary_beside(to);
     let copy = || -> io::Result<()> {
-        std::fs::copy(from, &temporary)?;
-        File::open(&temporary)?.sync_all()?;
+        use io::ErrorKind::{IsADirectory, NotFound, Unsupported};
+        match copy_nameless(from, &temporary) {
+            // Not every file system has files without a name, not every container has /proc.
+            Err(error) if matches!(error.kind(), Unsupported | IsADirectory | NotFound) => {
+                std::fs::copy(from, &temporary)?;
+                File::open(&temporary)?.sync_all()?;
+            }
+            copied => copied?,
+        }
         std::fs::rename(&temporary, to)?;
         sync_parent(to)
     };
@@ -107,6 +116,22 @@ pub fn copy_whole(from: &Path, to: &Path) -> Result<(), FileError> {
         let _ = std::fs::remove_file(&temporary);
         FileError::at("copy to", to)(error)
     })
+}
+
+/// Copies into a file that gets the name `to` only when it is whole: a process that is ended in the middle of it
+/// leaves nothing behind (open(2), `O_TMPFILE`).
+fn copy_nameless(from: &Path, to: &Path) -> io::Result<()> {
+    let mut source = File::open(from)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_TMPFILE)
+        .open(to.parent().unwrap_or(Path::new(".")))?;
+    io::copy(&mut source, &mut file)?;
+    file.set_permissions(source.metadata()?.permissions())?;
+    file.sync_all()?;
+    let nameless = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(nix::unistd::linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
 fn temporary_beside(path: &Path) -> PathBuf {

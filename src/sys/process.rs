@@ -108,6 +108,13 @@ pub fn node_name() -> String {
         .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned())
 }
 
+/// Whether a program is there: by its name, or where a path says.
+pub fn on_path(program: impl AsRef<OsStr>) -> bool {
+    let program = program.as_ref();
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
+}
+
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {

@@ -119,6 +119,13 @@ impl Root {
         Process::start(command)
     }
 
+    /// Starts any command in a process of its own, killed with the value.
+    pub fn launch(&self, arguments: &[&str], environment: &[(&str, &str)], out: Stdio) -> Process {
+        let mut command = self.command(arguments);
+        command.envs(environment.iter().copied());
+        Process::start_into(command, out)
+    }
+
     pub fn start_all(&self) -> Process {
         self.start(&["all"])
     }
@@ -176,8 +183,12 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(mut command: Command) -> Process {
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    fn start(command: Command) -> Process {
+        Process::start_into(command, Stdio::null())
+    }
+
+    fn start_into(mut command: Command, out: Stdio) -> Process {
+        let mut child = command.stdout(out).stderr(Stdio::piped()).spawn().unwrap();
         let (to, lines) = channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
         std::thread::spawn(move || {

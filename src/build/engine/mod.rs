@@ -4,7 +4,7 @@
 //! result folder: `build.log`, `root.log`, `state.log`, `installed_pkgs.log` always, `*.rpm` on success.
 
 pub mod check;
-pub(super) mod diagnose;
+pub(in crate::build) mod diagnose;
 pub mod mock;
 pub mod null;
 pub mod overlay;
