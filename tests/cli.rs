@@ -438,6 +438,13 @@ impl Session {
             (r#""(fetch|digests|build)": \d+\.\d+"#, r#""$1": N"#),
             (r"\b\d+\.\d+ KiB", "N.NN KiB"),
             (r"\b\d+\.\d+ s\b", "N.N s"),
+            // A builder's name, load and free space are the machine's.
+            (r"(?m)^BUILDER +ARCH .*$", "BUILDER ARCH SLOTS BUSY LOAD FREE HEARD OF"),
+            (
+                r"(?m)^\S+ +(\w+) +(\d+) +(\d+) +[\d.]+ +[\d.]+ .iB .* ago$",
+                "NODE $1 $2 $3 N.NN N.N GiB N s ago",
+            ),
+            (r"(?m)^\S+ takes no jobs", "NODE takes no jobs"),
             (r"has \d+ bytes where its header says \d+", "has N bytes where its header says N"),
         ] {
             settings.add_filter(what, shown);
