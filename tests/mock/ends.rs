@@ -210,6 +210,9 @@ async fn other_ends_are_tried_elsewhere() {
         let behaviour = format!("init; echo 'ERROR: it is odd' >&2; exit {status}");
         assert_eq!(told(&behaviour).await, (class, true, "it is odd".into()), "{status}");
     }
+    // A command that failed while the chroot was made passes its own status on.
+    let command = "init; printf 'ERROR: Exception(x)\\nERROR: Command failed: \\n # /usr/sbin/useradd -n\\nno -n\\n' >&2; exit 2";
+    assert_eq!(failure(command).await.lines, ["/usr/sbin/useradd -n", "no -n"]);
     let silent = told("exit 77").await;
     assert_eq!(silent.2, "mock ended with exit status 77 and gave no reason");
     assert_eq!(told("init; fail 31").await.0, Class::Buildroot);

@@ -22,6 +22,8 @@ config_opts['releasever'] = '1'
 config_opts['package_manager'] = 'dnf'
 config_opts['use_bootstrap'] = False
 config_opts['use_nspawn'] = False
+# Debian's useradd, which the mini distribution has, lacks -n. mock 6 asks for none in the chroot.
+config_opts['useradd'] = '/usr/sbin/useradd -o -m -u {{chrootuid}} -g {{chrootgid}} -d {{chroothome}} {{chrootuser}}'
 config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
 config_opts['dnf.conf'] = """
 [main]

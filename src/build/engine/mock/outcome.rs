@@ -219,17 +219,20 @@ fn no_room(evidence: &Evidence) -> Option<Failure> {
 
 const MOST_LINES: usize = 5;
 
-/// mock's own words on what went wrong.
+/// mock's own words on what went wrong: its last error, with the command that failed and what that said, if it was one.
 fn words(evidence: &Evidence, status: i32) -> Vec<String> {
-    let summary = |line: &&str| !line.starts_with("Exception(");
-    let errors = evidence.stderr.lines().filter_map(|line| line.strip_prefix("ERROR: ")).filter(summary);
-    let mut lines: Vec<String> = errors.map(diagnose::clean).filter(|line| !line.is_empty()).collect();
+    let text = evidence.stderr.as_str();
+    let is_reason = |line: &&str| line.starts_with("ERROR: ") && !line.starts_with("ERROR: Exception(");
+    let from = text.lines().collect::<Vec<_>>().iter().rposition(|line| is_reason(line));
+    let said = text.lines().skip(from.unwrap_or(usize::MAX)).map(|line| line.trim_start_matches("ERROR: "));
+    let said = said.map(|line| diagnose::clean(line.trim_start_matches(" # ")));
+    let mut lines: Vec<String> =
+        said.filter(|line| !line.is_empty() && line != "Command failed:").take(MOST_LINES).collect();
     if lines.is_empty() {
-        lines.extend(diagnose::last_said(&evidence.stderr));
+        lines.extend(diagnose::last_said(text));
     }
     if lines.is_empty() {
         lines.push(format!("mock ended with exit status {status} and gave no reason"));
     }
-    lines.truncate(MOST_LINES);
     lines
 }
