@@ -162,7 +162,7 @@ async fn mock_builds_and_fails_and_two_builds_share_its_root_cache() {
     assert_eq!((failure.class, failure.phase.as_str()), (Class::Build, "build"), "{failure}");
     assert!(failure.lines[0].contains("nothing works"), "{failure}");
     assert_eq!(cached(&site), made, "the root cache was made anew");
-    let used = std::fs::read_to_string(again.1.join("state.log")).unwrap();
+    let used = std::fs::read_to_string(again.1.join("stderr")).unwrap();
     assert!(used.contains("unpacking root cache"), "{used}");
 
     let failure = site.build(&unmet, &never).await.0.result.unwrap_err();
