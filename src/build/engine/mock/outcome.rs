@@ -224,7 +224,7 @@ const MOST_LINES: usize = 5;
 fn words(evidence: &Evidence, status: i32) -> Vec<String> {
     let text = evidence.stderr.as_str();
     let is_reason = |line: &&str| line.starts_with("ERROR: ") && !line.starts_with("ERROR: Exception(");
-    let from = text.lines().collect::<Vec<_>>().iter().rposition(|line| is_reason(line));
+    let from = text.lines().collect::<Vec<_>>().iter().rposition(is_reason);
     let said = text.lines().skip(from.unwrap_or(usize::MAX)).map(|line| line.trim_start_matches("ERROR: "));
     let said = said.map(|line| diagnose::clean(line.trim_start_matches(" # ")));
     let mut lines: Vec<String> =
