@@ -45,8 +45,7 @@ async fn accept_spec(
         return Err(Failure::Usage(format!("{}: no such spec", spec.display())));
     }
     let name = spec.file_name().unwrap_or_default().display();
-    let busy = board
-        .busy(&format!("making the source RPM of {name} (and the target's base chroot, if it has none)"));
+    let busy = board.busy(&format!("making the source RPM of {name} (the first time also a base chroot)"));
     let out = layout.builder_cache().join("srpms").join(uuid::Uuid::new_v4().simple().to_string());
     fs::make_dir(&out)?;
     let accepted = match pack(site, what, spec, &out, stop).await {
