@@ -5,17 +5,20 @@ CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 mini_distro = target/mini-distro
+# Upstream programs that tests and benchmarks build.
+tested = bc ed hello tree
+measured = $(tested) bzip2 file gperf patch zlib
 # What `make install` installs, and where: the usual variables.
 binary ?= target/release/reimzul
 PREFIX ?= /usr/local
 bindir = $(DESTDIR)$(PREFIX)/bin
 sharedir = $(DESTDIR)$(PREFIX)/share
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
-shell_scripts = tools/install-deps examples/demo .ci/run
+shell_scripts = tools/install-deps examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
 	examples/packages/fetch-source
 
-.PHONY: help build install demo test bench lint fmt clean-demo deps fixtures \
+.PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
 	check-format check-clippy check-licenses check-scripts
 
 help: ## list these targets (the default)
@@ -40,10 +43,15 @@ demo: deps ## build real packages into a repository under demo/, and install one
 	$(CARGO) build --release --locked
 	@examples/demo
 
+examples: deps fixtures ## build upstream programs for x86_64 and i386, below target/examples/
+	$(CARGO) build --release --locked
+	@examples/build-all
+
 test: deps fixtures ## run every test
 	$(CARGO) test --locked
 
 bench: deps fixtures ## measure
+	@examples/packages/fetch-source $(addprefix examples/packages/,$(measured))
 	$(CARGO) bench --locked
 
 lint: check-format check-clippy check-licenses check-scripts ## check style, lints, licenses, scripts
@@ -64,10 +72,16 @@ $(binary):
 deps:
 	@tools/install-deps
 
-# Real packages are built in real chroots of this distribution, by tests and benchmarks.
+# Real packages are built in real chroots of these distributions, by tests and benchmarks.
 fixtures: deps
 	@examples/mini-distro/mini-distro $(mini_distro)
-	@examples/packages/fetch-source examples/packages/hello
+	@if [ "$$(uname -m)" != x86_64 ]; then \
+		echo "mini-distro: none is made for i386, whose programs this machine cannot run"; \
+	else \
+		examples/mini-distro/mini-distro --arch i386 $(mini_distro)-i386 || \
+			echo "mini-distro: going on without one for i386; the tests that need it will say so"; \
+	fi
+	@examples/packages/fetch-source $(addprefix examples/packages/,$(tested))
 
 check-format:
 	$(CARGO) fmt --check

@@ -3,9 +3,13 @@
 //! The host's rpmbuild is the limit: it builds in place, in no chroot, and checks nothing afterwards. Runs of both
 //! alternate, so that a machine whose speed drifts is fair to both; the median of each is printed, and the ratio.
 
+mod common;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
+
+use common::builds::{build, engine_seconds, install_target, pack, repository, run};
 
 const ONE_FILE: &str = "Name: onefile\nVersion: 1\nRelease: 1\nSummary: One C file\nLicense: MIT\n\
     Source0: onefile.c\nBuildRequires: gcc\n%description\nOne C file.\n%prep\n%setup -q -c -T\ncp %{SOURCE0} .\n\
@@ -15,8 +19,7 @@ const ONE_FILE: &str = "Name: onefile\nVersion: 1\nRelease: 1\nSummary: One C fi
 fn main() {
     let work = tempfile::tempdir().expect("a temporary folder");
     let root = work.path().join("root");
-    std::fs::create_dir_all(root.join("targets")).expect("targets");
-    install_target(&root);
+    install_target(&root, "x86_64");
     let with_dnf = one_file(work.path(), "onedep", "gcc, zlib-devel");
     let one_file = one_file(work.path(), "onefile", "gcc");
     let hello = pack(work.path(), &repository().join("examples/packages/hello/hello.spec"));
@@ -41,34 +44,15 @@ fn measure(what: &str, root: &Path, work: &Path, srpm: &Path, runs: usize) {
     let (mut command, mut engine, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let begun = Instant::now();
-        let record = build(root, srpm);
+        let built = build(root, &[], &[srpm.to_owned()]);
         command.push(begun.elapsed().as_secs_f64());
-        engine.push(record);
+        engine.push(built.iter().map(engine_seconds).sum());
         let begun = Instant::now();
         rebuild(work, srpm);
         plain.push(begun.elapsed().as_secs_f64());
     }
     let (command, engine, plain) = (median(command), median(engine), median(plain));
     println!("{what:<34} {command:>9.2} {engine:>9.2} {plain:>9.2} {:>9.2}", engine / plain);
-}
-
-/// Builds once and returns the engine's own seconds.
-fn build(root: &Path, srpm: &Path) -> f64 {
-    let output = Command::new(env!("CARGO_BIN_EXE_reimzul"))
-        .args(["--json", "build", "-t", "mini", "--root"])
-        .args([root, srpm])
-        .stderr(Stdio::inherit())
-        .output()
-        .expect("reimzul runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let built: serde_json::Value = serde_json::from_slice(&output.stdout).expect("its JSON");
-    let durations = built[0]["record"]["durations"].as_object().expect("durations");
-    let ours = ["fetch", "digests"];
-    durations
-        .iter()
-        .filter(|(phase, _)| !ours.contains(&phase.as_str()))
-        .filter_map(|(_, took)| took.as_f64())
-        .sum()
 }
 
 fn rebuild(work: &Path, srpm: &Path) {
@@ -89,37 +73,6 @@ fn one_file(work: &Path, name: &str, requires: &str) -> PathBuf {
     let spec = spec.replace("BuildRequires: gcc", &format!("BuildRequires: {requires}"));
     std::fs::write(folder.join(format!("{name}.spec")), spec).expect("the spec");
     pack(work, &folder.join(format!("{name}.spec")))
-}
-
-fn pack(work: &Path, spec: &Path) -> PathBuf {
-    let (folder, out) =
-        (spec.parent().expect("a folder"), work.join(spec.file_stem().expect("a name")).join("out"));
-    run(Command::new("rpmbuild")
-        .args(["-bs", "--nodeps", "--define"])
-        .arg(format!("_sourcedir {}", folder.display()))
-        .arg("--define")
-        .arg(format!("_srcrpmdir {}", out.display()))
-        .arg(spec));
-    let made = std::fs::read_dir(&out).expect("what rpmbuild made").flatten().next().expect("a source RPM");
-    made.path()
-}
-
-/// The mini distribution, under its name, wherever it is.
-fn install_target(root: &Path) {
-    let made = repository().join("target/mini-distro");
-    let text = std::fs::read_to_string(made.join("mini.x86_64.repo"))
-        .expect("target/mini-distro is not there: `make bench` makes it");
-    let text = text.replace("$root/mini-distro", &made.display().to_string());
-    std::fs::write(root.join("targets/mini.x86_64.repo"), text).expect("the target file");
-}
-
-fn repository() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn run(command: &mut Command) {
-    let output = command.output().expect("rpmbuild is installed: package rpm (Debian) or rpm-build (Fedora)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn median(mut of: Vec<f64>) -> f64 {

@@ -9,13 +9,23 @@ use std::time::Duration;
 
 use configparser::ini::{Ini, IniDefault};
 
-use crate::model::Layout;
+use crate::model::{Layout, Limits, Size};
+use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
 const SITE_ROOT: &str = "/srv/reimzul";
 const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
+
+/// Enough for a base chroot and a build of middling size, so that no build is begun that is likely to fail.
+const MIN_FREE: Size = Size(2 << 30);
+/// With less no build would get anywhere.
+const LEAST_LIMIT: Size = Size(16 << 20);
+const MOST: Size = Size(1 << 60);
+/// Both ends of a log that long are still read by a person.
+const LOG_LIMIT: Size = Size(64 << 20);
+const LOG_LIMITS: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 
 /// A configuration that cannot be used: one sentence each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -24,6 +34,10 @@ pub enum ConfigError {
     Unreadable { file: String, reason: String },
     #[error("{file}: unknown section [{section}]{nearest}")]
     UnknownSection { file: String, section: String, nearest: Nearest },
+    #[error("{file}: section [{section}] stands there twice; make it one")]
+    SectionTwice { file: String, section: String },
+    #[error("{file}: key '{key}' stands twice in section [{section}]; keep one of them")]
+    KeyTwice { file: String, section: String, key: String },
     #[error("{file}: '{key}' stands before the first section, such as [worker]")]
     NoSection { file: String, key: String },
     #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
@@ -48,16 +62,40 @@ impl std::fmt::Display for Nearest {
 }
 
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
-    let best = known.map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
-    Nearest(best.filter(|(distance, known)| *distance <= 1 + known.len() / 3).map(|(_, known)| known))
+    Nearest(ini::nearest(name, known))
 }
 
 /// Which build engine a worker uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EngineChoice {
+    /// mock where it can be used and has something to build with; else overlay.
+    Auto,
+    Mock,
     Overlay,
     /// Builds nothing: for measuring and testing what surrounds a build.
     Null,
+}
+
+impl EngineChoice {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EngineChoice::Auto => "auto",
+            EngineChoice::Mock => "mock",
+            EngineChoice::Overlay => "overlay",
+            EngineChoice::Null => "null",
+        }
+    }
+}
+
+/// How mock is used. Where its configurations are, the [`Layout`] says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MockOptions {
+    /// What `http://repohost` stands for in a site's configurations.
+    pub base_url: String,
+    /// Whether git updates the site's configurations before a build; none: where git knows how.
+    pub update: Option<bool>,
+    /// How old configurations may get that git cannot update.
+    pub stale_after: Duration,
 }
 
 /// The configuration of one process.
@@ -71,9 +109,16 @@ pub struct Config {
     /// Builds at a time.
     pub slots: usize,
     pub engine: EngineChoice,
+    pub mock: MockOptions,
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
+    /// What a build's log may be; past it the middle is left out.
+    pub log_limit: Size,
+    /// What a build may use.
+    pub limits: Limits,
+    /// A worker takes no jobs while less is free where it builds; zero: it does not look.
+    pub min_free: Size,
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
@@ -81,10 +126,27 @@ pub struct Config {
     pub unused: Vec<String>,
 }
 
+const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
+
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
     ("reimzul", &["root"]),
-    ("worker", &["slots", "engine", "tries", "retry_delay"]),
+    (
+        "worker",
+        &[
+            "slots",
+            "engine",
+            "tries",
+            "retry_delay",
+            "log_limit",
+            "memory",
+            "processes",
+            "cpus",
+            "disk",
+            "min_free",
+        ],
+    ),
+    ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
     ("scm", &["git_url", "disttag_command"]),
@@ -111,7 +173,7 @@ impl Config {
         match &file {
             None => Config::from_text("", None, root),
             Some(path) => {
-                let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+                let text = ini::read(path).map_err(|error| ConfigError::Unreadable {
                     file: path.display().to_string(),
                     reason: error.to_string(),
                 })?;
@@ -139,18 +201,26 @@ impl Config {
             });
         }
         let logfile = match values.get("logs", "logfile") {
+            Some("") => return Err(values.bad("logs", "logfile", "", "a file's path")),
             Some(path) => PathBuf::from(path),
             None if own_root.is_some() => root.join("log/reimzul.log"),
             None => SITE_LOG.into(),
         };
         Ok(Config {
-            layout: Layout::new(root),
+            mock: values.mock()?,
+            layout: Layout::new(&root).with_mock_configs(
+                values.folder("mock", "configs", &root),
+                values.folder("mock", "own_configs", &root),
+            ),
             file: file.map(Path::to_owned),
             node: node_name(),
             slots: values.number("worker", "slots", 1, 1..=1024)?,
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
+            log_limit: values.size("worker", "log_limit", LOG_LIMITS)?.unwrap_or(LOG_LIMIT),
+            limits: values.limits()?,
+            min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             unused: unused(&sections),
@@ -160,6 +230,7 @@ impl Config {
 
 /// Python's configparser dialect, which existing files are written in.
 fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
+    check_doubles(text, file)?;
     let mut dialect = IniDefault::default();
     dialect.multiline = true;
     dialect.enable_inline_comments = false;
@@ -175,24 +246,35 @@ fn parse(text: &str, file: &str) -> Result<Sections, ConfigError> {
         .collect())
 }
 
+/// Python's configparser refuses them; ours would let the last one win, in silence.
+fn check_doubles(text: &str, file: &str) -> Result<(), ConfigError> {
+    match ini::first_double(text) {
+        None => Ok(()),
+        Some(Double::Section(section)) => Err(ConfigError::SectionTwice { file: file.to_owned(), section }),
+        Some(Double::Key { section, key }) => {
+            Err(ConfigError::KeyTwice { file: file.to_owned(), section, key })
+        }
+    }
+}
+
 fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
     for (section, keys) in sections {
         // What the parser calls the part before the first section.
         if let ("default", Some(key)) = (section.as_str(), keys.keys().next()) {
-            return Err(ConfigError::NoSection { file: file.to_owned(), key: key.clone() });
+            return Err(ConfigError::NoSection { file: file.to_owned(), key: shown(key) });
         }
         let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
             return Err(ConfigError::UnknownSection {
                 file: file.to_owned(),
-                section: section.clone(),
+                section: shown(section),
                 nearest: nearest(section, KNOWN.iter().map(|(name, _)| *name)),
             });
         };
         if let Some(key) = keys.keys().find(|key| !known.is_empty() && !known.contains(&key.as_str())) {
             return Err(ConfigError::UnknownKey {
                 file: file.to_owned(),
-                section: section.clone(),
-                key: key.clone(),
+                section: shown(section),
+                key: shown(key),
                 nearest: nearest(key, known.iter().copied()),
             });
         }
@@ -210,6 +292,11 @@ fn unused(sections: &Sections) -> Vec<String> {
         .filter(|(section, key)| is_unused(section, key))
         .map(|(section, key)| format!("[{section}] {key}"))
         .collect()
+}
+
+/// Part of a configuration, as it may be shown in a sentence.
+fn shown(text: &str) -> String {
+    text.escape_debug().take(60).collect()
 }
 
 struct Values<'a> {
@@ -233,7 +320,7 @@ impl Values<'_> {
             file: self.file.to_owned(),
             section,
             key,
-            value: value.to_owned(),
+            value: shown(value),
             wanted: wanted.into(),
         }
     }
@@ -262,12 +349,73 @@ impl Values<'_> {
         }
     }
 
+    fn size(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        range: std::ops::RangeInclusive<Size>,
+    ) -> Result<Option<Size>, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(None) };
+        let size = value.parse().ok().filter(|size| range.contains(size));
+        let (least, most) = (range.start(), range.end());
+        let bad =
+            || self.bad(section, key, value, format!("a size such as 64M or 8G, from {least} to {most}"));
+        size.ok_or_else(bad).map(Some)
+    }
+
+    fn limits(&self) -> Result<Limits, ConfigError> {
+        let size = |key| self.size("worker", key, LEAST_LIMIT..=MOST);
+        let processes = match self.number("worker", "processes", 0, 16..=4_194_304)? {
+            0 => None,
+            most => Some(most as u64),
+        };
+        let cpus = match self.get("worker", "cpus") {
+            None => None,
+            Some(value) => {
+                let number: Option<f64> =
+                    value.parse().ok().filter(|number| (0.01..=8192.0).contains(number));
+                Some(number.ok_or_else(|| {
+                    self.bad("worker", "cpus", value, "a number from 0.01 to 8192, such as 2 or 0.5")
+                })?)
+            }
+        };
+        Ok(Limits { memory: size("memory")?, processes, cpus, disk: size("disk")? })
+    }
+
     fn engine(&self) -> Result<EngineChoice, ConfigError> {
         match self.get("worker", "engine") {
-            None | Some("auto" | "overlay") => Ok(EngineChoice::Overlay),
+            None | Some("auto") => Ok(EngineChoice::Auto),
+            Some("mock") => Ok(EngineChoice::Mock),
+            Some("overlay") => Ok(EngineChoice::Overlay),
             Some("null") => Ok(EngineChoice::Null),
-            Some(value) => Err(self.bad("worker", "engine", value, "auto, overlay or null")),
+            Some(value) => Err(self.bad("worker", "engine", value, "auto, mock, overlay or null")),
         }
+    }
+
+    /// A folder; one that is named relatively is below the root folder.
+    fn folder(&self, section: &str, key: &str, root: &Path) -> Option<PathBuf> {
+        self.get(section, key).filter(|path| !path.is_empty()).map(|path| root.join(path))
+    }
+
+    fn mock(&self) -> Result<MockOptions, ConfigError> {
+        let base_url = self.get("mock", "base_url").unwrap_or(MOCK_BASE_URL);
+        // It becomes part of a configuration that mock runs as a program.
+        let plain = |c: char| c.is_ascii_graphic() && !"'\"\\{}<>`".contains(c);
+        let scheme = ["http://", "https://", "file:///"].iter().any(|scheme| base_url.starts_with(scheme));
+        if !scheme || !base_url.chars().all(plain) {
+            let wanted = "a plain URL that begins with http://, https:// or file:///";
+            return Err(self.bad("mock", "base_url", base_url, wanted));
+        }
+        let update = match self.get("mock", "update") {
+            None | Some("auto") => None,
+            Some(_) => Some(self.boolean("mock", "update", true)?),
+        };
+        let stale_after = self.number("mock", "stale_after", 3600, 0..=31_536_000)? as u64;
+        Ok(MockOptions {
+            base_url: base_url.trim_end_matches('/').to_owned(),
+            update,
+            stale_after: Duration::from_secs(stale_after),
+        })
     }
 }
 
@@ -299,6 +447,44 @@ mod tests {
         assert!(load("[worker]\nslots = 0\n").is_err());
         assert!(load("[bstore]\nscratch_in_repo = maybe\n").is_err());
         assert!(load("[worker]\nengine = docker\n").is_err());
+        assert!(load("[mock]\nbase_url = bstore\n").is_err());
+        assert!(load("[mock]\nbase_url = http://h/' + evil() + '\n").is_err());
+        assert!(load("[mock]\nupdate = sometimes\n").is_err());
+        assert!(load("[mock]\nstale_after = -1\n").is_err());
+    }
+
+    #[test]
+    fn mocks_configurations_are_below_the_root_unless_said_otherwise() {
+        let usual = load("").unwrap();
+        assert_eq!(usual.layout.mock_configs(), Path::new("/r/mock_configs/mock"));
+        assert_eq!(usual.layout.mock_own_configs(), Path::new("/etc/mock"));
+        assert_eq!(usual.mock.base_url, "http://localhost:11081/bstore");
+        let other = load("[mock]\nconfigs = cfg\nown_configs = /opt/mock\nupdate = no\n").unwrap();
+        assert_eq!(other.layout.mock_configs(), Path::new("/r/cfg"));
+        assert_eq!(other.layout.mock_own_configs(), Path::new("/opt/mock"));
+        assert_eq!((other.mock.update, usual.mock.update), (Some(false), None));
+    }
+
+    #[test]
+    fn limits_are_sizes_and_numbers() {
+        let text = "[worker]\nmemory = 8G\nprocesses = 2000\ncpus = 1.5\ndisk = 20g\nmin_free = 0\n";
+        let config = load(text).unwrap();
+        let limits = Limits {
+            memory: Some(Size(8 << 30)),
+            processes: Some(2000),
+            cpus: Some(1.5),
+            disk: Some(Size(20 << 30)),
+        };
+        assert_eq!((config.limits, config.min_free), (limits, Size(0)));
+        assert_eq!(load("").unwrap().limits, Limits::default());
+        for bad in ["memory = much", "memory = 1M", "processes = 1", "cpus = 0", "cpus = nan", "disk = -1G"] {
+            assert!(load(&format!("[worker]\n{bad}\n")).is_err(), "{bad}");
+        }
+        let said = load("[worker]\ndisk = big\n").unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "test.ini: disk in section [worker] is 'big', but must be a size such as 64M or 8G, from 16 MiB to 1048576 TiB"
+        );
     }
 
     #[test]

@@ -4,7 +4,8 @@
 //!
 //! - [`model`]: the types everything speaks in; no I/O
 //! - [`sys`]: files, processes, namespaces, SQLite: the only places that touch them
-//! - [`config`], [`stamp`]: the INI file; what makes a submission a build of its own
+//! - [`config`], [`stamp`], [`targets`]: the INI file; what makes a submission a build of its own; what can be
+//!   built for
 //! - [`queue`], [`consumer`], [`shutdown`]: jobs in tubes; the one place that acknowledges them; how that stops
 //! - [`submit`]: a source RPM becomes a job
 //! - [`build`]: a job becomes RPMs and logs, by an engine
@@ -29,4 +30,5 @@ pub mod sign;
 pub mod stamp;
 pub mod submit;
 pub mod sys;
+pub mod targets;
 pub mod upload;

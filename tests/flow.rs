@@ -13,14 +13,26 @@ const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/packages")
 
 /// A root with the overlay engine and the mini distribution, as `make demo` has it.
 fn root() -> Root {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
-    let text = std::fs::read_to_string(made.join("mini.x86_64.repo"))
-        .unwrap_or_else(|error| panic!("{}: {error}: `make test` makes it", made.display()));
     let root = Root::new();
     root.write("reimzul.ini", "[worker]\nengine = overlay\nretry_delay = 0\n");
-    let text = text.replace("$root/mini-distro", &made.display().to_string());
-    root.write("targets/mini.x86_64.repo", &text);
+    add_target(&root, "mini-distro", "mini.x86_64.repo");
     root
+}
+
+/// The same where i386 is built along.
+fn root_with_companion() -> Root {
+    let root = root();
+    add_target(&root, "mini-distro-i386", "mini.i386.repo");
+    root
+}
+
+/// Has a distribution that `make fixtures` made be the root's, by its target file.
+fn add_target(root: &Root, distro: &str, file: &str) {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name(distro);
+    let text = std::fs::read_to_string(made.join(file))
+        .unwrap_or_else(|error| panic!("{}: {error}: `make test` makes it", made.display()));
+    let text = text.replace(&format!("$root/{distro}"), &made.display().to_string());
+    root.write(&format!("targets/{file}"), &text);
 }
 
 fn spec(name: &str) -> String {
@@ -41,7 +53,7 @@ fn folder(build: &Value) -> PathBuf {
 #[test]
 fn a_program_is_built_against_the_library_built_before_it_and_can_be_installed() {
     let root = root();
-    // In the wrong order: what lacks a BuildRequires is built again once that is there.
+    // In the wrong order: the library is built first all the same.
     let (ran, builds) = build(&root, &[&spec("greet"), &spec("libgreet")], &[]);
     assert_eq!(ran.code, 0, "{ran:?}");
     assert_eq!(builds.as_array().unwrap().len(), 2);
@@ -56,9 +68,10 @@ fn a_program_is_built_against_the_library_built_before_it_and_can_be_installed()
             assert!(folder(build).join(log).metadata().unwrap().len() > 0, "{log} is empty");
         }
     }
-    let in_root =
-        |nevra: &str| builds[0]["record"]["buildroot"].as_array().unwrap().iter().any(|one| one == nevra);
-    assert!(in_root("libgreet-devel-1.2.0-1.mini1.x86_64"), "{}", builds[0]["record"]["buildroot"]);
+    let (library, program) = (&builds[0], &builds[1]);
+    assert!(library["build"].as_str().unwrap().starts_with("mini.x86_64/libgreet/"), "{library}");
+    let in_root = program["record"]["buildroot"].as_array().unwrap();
+    assert!(in_root.iter().any(|nevra| nevra == "libgreet-devel-1.2.0-1.mini1.x86_64"), "{in_root:?}");
     let staged = root.files("bstore/tosign/mini.x86_64");
     assert!(staged.iter().any(|file| file.ends_with("greet-data-1.0-1.mini1.noarch.rpm")), "{staged:?}");
 
@@ -101,6 +114,131 @@ fn dynamic_buildrequires_are_met_and_are_no_result() {
         results.contains("dynamic-1.0-1.mini1.x86_64.rpm") && !results.contains("buildreqs"),
         "{results}"
     );
+}
+
+#[test]
+fn what_lacks_a_buildrequires_that_nobody_could_guess_is_built_again_once_it_is_there() {
+    let root = root();
+    let noarch = |name: &str, tags: &str| {
+        let spec = format!(
+            "Name: {name}\nVersion: 1\nRelease: 1\nSummary: A test\nLicense: MIT\nBuildArch: noarch\n{tags}\n\
+             %description\nA test.\n%files\n"
+        );
+        root.write(&format!("packages/{name}.spec"), &spec);
+        root.join(format!("packages/{name}.spec")).display().to_string()
+    };
+    let user = noarch("user", "BuildRequires: virtue");
+    let maker = noarch("maker", "Provides: virtue");
+    let (ran, builds) = build(&root, &[&user, &maker], &[]);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(builds.as_array().unwrap().len(), 2, "the try that failed is not told as a build of its own");
+    let events = root.run(&["--json", "query", "--all"]).json();
+    let failed = events.as_array().unwrap().iter().filter(|event| event["status"] == "Failed").count();
+    assert_eq!(failed, 1, "{events}");
+}
+
+#[test]
+fn upstream_programs_are_built_for_x86_64_and_true_i386_with_their_tests_each_after_what_it_needs() {
+    let root = root_with_companion();
+    let slots = ["--slots", "2"];
+    let (ran, builds) = build(&root, &[&spec("bc"), &spec("tree"), &spec("ed")], &slots);
+    assert_eq!(ran.code, 0, "{ran:?}");
+    let records = records(&root);
+    for package in ["bc", "ed", "tree"] {
+        for (arch, rpm_arch, class) in [("x86_64", "x86_64", ELFCLASS64), ("i386", "i686", ELFCLASS32)] {
+            let (folder, record) = records
+                .iter()
+                .find(|(_, record)| record["arch"] == arch && record["pkgname"] == package)
+                .unwrap_or_else(|| panic!("{package} for {arch} is not there: {builds}"));
+            assert!(record["durations"]["check"].as_f64().unwrap() > 0.0, "{record}");
+            let rpm = record["results"].as_array().unwrap().iter().find(|result| {
+                let file = result["file"].as_str().unwrap();
+                !file.contains("debuginfo") && file.ends_with(&format!(".{rpm_arch}.rpm"))
+            });
+            let rpm = folder.join(rpm.expect("an RPM of that arch")["file"].as_str().unwrap());
+            check_program(&unpacked(&root, &rpm).join("usr/bin").join(package), class);
+            if package == "bc" {
+                let in_root = record["buildroot"].as_array().unwrap();
+                assert!(
+                    in_root.iter().any(|one| *one == format!("ed-1.19-1.mini1.{rpm_arch}")),
+                    "{in_root:?}"
+                );
+            }
+        }
+    }
+}
+
+/// Every finished build's folder and `build.json`.
+fn records(root: &Root) -> Vec<(PathBuf, Value)> {
+    let files = root.files("bstore/repo").into_iter().filter(|file| file.ends_with("/build.json"));
+    files
+        .map(|file| (root.join(&file).with_file_name(""), serde_json::from_str(&root.read(&file)).unwrap()))
+        .collect()
+}
+
+/// elf(5): e_ident[EI_CLASS].
+const ELFCLASS32: u8 = 1;
+const ELFCLASS64: u8 = 2;
+
+fn check_program(program: &Path, class: u8) {
+    let header = std::fs::read(program).unwrap();
+    assert_eq!((&header[..4], header[4]), (&b"\x7fELF"[..], class), "{}", program.display());
+    let said = Ran::of(Command::new("file").arg("-b").arg(program)).out;
+    let bits = if class == ELFCLASS32 { "ELF 32-bit LSB" } else { "ELF 64-bit LSB" };
+    assert!(said.starts_with(bits), "{said}");
+}
+
+fn unpacked(root: &Root, rpm: &Path) -> PathBuf {
+    let folder = root.join("unpacked").join(rpm.file_name().unwrap());
+    std::fs::create_dir_all(&folder).unwrap();
+    let archive = folder.join("archive.cpio");
+    let made = Command::new("rpm2cpio").arg(rpm).stdout(std::fs::File::create(&archive).unwrap()).status();
+    assert!(made.unwrap().success(), "rpm2cpio {}", rpm.display());
+    let mut cpio = Command::new("cpio");
+    cpio.args(["-idm", "--quiet"]).current_dir(&folder).stdin(std::fs::File::open(&archive).unwrap());
+    Ran::of(&mut cpio).ok();
+    folder
+}
+
+#[test]
+fn a_build_over_its_limit_is_told_by_every_command_and_what_builds_use_is_recorded() {
+    let root = root();
+    let ini = root.read("reimzul.ini") + "memory = 300M\ndisk = 2G\n";
+    root.write("reimzul.ini", &ini);
+    let checked = root.run(&["check-config"]);
+    if !checked.out.contains("memory per build: 300 MiB, by a cgroup in ") {
+        println!("skipped: {}", checked.out);
+        return;
+    }
+    let eats = "head -c 2000M /dev/zero | tail -n 1 > /dev/null";
+    let hungry = format!(
+        "Name: hungry\nVersion: 1\nRelease: 1%{{?dist}}\nSummary: Hungry\nLicense: MIT\nBuildArch: noarch\n\
+         %description\nHungry.\n%build\n{eats}\n%files\n"
+    );
+    root.write("packages/hungry.spec", &hungry);
+    root.write("packages/modest.spec", &hungry.replace("hungry", "modest").replace(eats, "true"));
+    let packages =
+        ["hungry", "modest"].map(|name| root.join(format!("packages/{name}.spec")).display().to_string());
+    let (ran, builds) = build(&root, &[&packages[0], &packages[1]], &[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let failure = &builds[0]["record"]["failure"];
+    assert_eq!((&failure["class"], &failure["retry"]), (&"limit".into(), &false.into()), "{failure}");
+    let line = failure["lines"][0].as_str().unwrap();
+    assert!(
+        line.starts_with("it needed more than 300 MiB of memory ([worker] memory): the kernel killed"),
+        "{line}"
+    );
+    assert_eq!(builds[1]["status"], "Success");
+    for build in builds.as_array().unwrap() {
+        let used = &build["record"]["resources"];
+        assert!(used["peak_memory"].as_u64().unwrap() > 1 << 20, "{used}");
+        assert!(
+            used["peak_disk"].as_u64().unwrap() > 0 && used["cpu_seconds"].as_f64().unwrap() > 0.0,
+            "{used}"
+        );
+    }
+    let listed = root.run(&["query", "-s", "Failed"]).ok().out;
+    assert!(listed.contains("hungry-1-1.mini1.x86_64") && listed.contains(" limit"), "{listed}");
 }
 
 const BROKEN: &str = "Name: broken\nVersion: 1\nRelease: 1%{?dist}\nSummary: Broken\nLicense: MIT\n\

@@ -6,6 +6,8 @@
 // Each bench uses a part of it.
 #![allow(dead_code)]
 
+pub mod builds;
+
 use std::time::Duration;
 
 /// Rows of a name, a figure and what it includes; printed as they come.

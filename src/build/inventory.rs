@@ -5,16 +5,19 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::source::Source;
+use crate::model::name::word;
 use crate::model::record::{self, BuildRecord, EngineName, ResultFile};
-use crate::model::{Attempt, Class, Event, Failure, SrpmName};
-use crate::sys::fs::FileError;
-use crate::sys::rpm;
+use crate::model::{Attempt, Class, Event, Failure, Resources, SrpmName};
+use crate::sys::fs::{FileError, kind};
+use crate::sys::rpm::{self, Whole};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Inventory {
     started: jiff::Timestamp,
     durations: BTreeMap<String, f64>,
+    /// What it used.
+    pub resources: Resources,
     source: record::Source,
     buildroot: Vec<String>,
     results: Vec<ResultFile>,
@@ -25,6 +28,7 @@ impl Inventory {
         Inventory {
             started,
             durations: BTreeMap::new(),
+            resources: Resources::default(),
             source: record::Source { file: String::new(), size: 0, sha256: String::new() },
             buildroot: Vec::new(),
             results: Vec::new(),
@@ -53,15 +57,7 @@ impl Inventory {
         let begun = Instant::now();
         let bad = |error: String| Failure::new(Class::Packaging, "collect", error);
         for path in rpms(folder).map_err(|error| bad(error.to_string()))? {
-            let whole = rpm::whole(&path).map_err(|error| bad(error.to_string()))?;
-            let is_shared = whole.header.is_source() || whole.header.arch == "noarch";
-            self.results.push(ResultFile {
-                file: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-                nevra: whole.header.nevra(),
-                size: whole.size,
-                sha256: whole.sha256,
-                content: is_shared.then_some(whole.content),
-            });
+            self.results.push(result(&path).map_err(bad)?);
         }
         self.took("digests", begun);
         if self.results.is_empty() { Err(bad("the build succeeded but made no RPM".into())) } else { Ok(()) }
@@ -76,12 +72,29 @@ impl Inventory {
             attempt: attempt.to_string(),
             source: self.source,
             durations: self.durations.into_iter().map(|(phase, seconds)| (phase, millis(seconds))).collect(),
+            resources: self.resources,
             started: self.started.to_string(),
             finished: jiff::Timestamp::now().to_string(),
             engine,
             buildroot: self.buildroot,
         }
     }
+}
+
+/// A result, if it is what it calls itself: what the history, the repository and the signer tell of it is true.
+fn result(path: &Path) -> Result<ResultFile, String> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let file = word("the result's name", &name).map_err(|error| error.to_string())?;
+    let found = std::fs::symlink_metadata(path).map_err(|error| format!("the result {file}: {error}"))?;
+    if let Some(kind) = kind(found.file_type()) {
+        return Err(format!("the result {file} is {kind}"));
+    }
+    let Whole { header, sha256, size, content } = rpm::whole(path).map_err(|error| error.to_string())?;
+    if !header.is_source() && file != header.file_name() {
+        return Err(format!("the result {file} says in its header that it is {}", header.file_name()));
+    }
+    let is_shared = header.is_source() || header.arch == "noarch";
+    Ok(ResultFile { file, nevra: header.nevra(), size, sha256, content: is_shared.then_some(content) })
 }
 
 fn millis(seconds: f64) -> f64 {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::job::Stamp;
 use crate::model::{BuildJob, Class, Failure, Layout, PkgName, VersionRelease};
-use crate::sys::rpm::{self, RpmError, Whole};
+use crate::sys::rpm::{self, Whole};
 
 /// A verified source RPM.
 #[derive(Debug)]
@@ -16,13 +16,22 @@ pub struct Source {
 /// The source RPM of a stamped job.
 pub fn fetch(layout: &Layout, job: &BuildJob, stamp: &Stamp) -> Result<Source, Failure> {
     let path = layout.srpm(&job.srpm);
-    let whole = rpm::whole(&path).map_err(|error| unusable(&error))?;
+    let whole = rpm::whole(&path).map_err(|error| unusable(error.to_string()))?;
+    if !whole.header.is_source() {
+        return Err(unusable(format!("{} is a binary RPM ({})", job.srpm, whole.header.arch)));
+    }
     if whole.sha256 != stamp.sha256 {
-        let said = format!(
+        return Err(unusable(format!(
             "{} is not what was submitted: its SHA-256 is {}, the job says {}",
             job.srpm, whole.sha256, stamp.sha256
-        );
-        return Err(Failure::new(Class::Source, "fetch", said));
+        )));
+    }
+    let header = &whole.header;
+    if (&header.name, &header.evr) != (&stamp.pkgname, &stamp.evr) {
+        return Err(unusable(format!(
+            "{} holds {}-{}, the job says {}-{}",
+            job.srpm, header.name, header.evr, stamp.pkgname, stamp.evr
+        )));
     }
     Ok(Source { path, whole })
 }
@@ -30,17 +39,13 @@ pub fn fetch(layout: &Layout, job: &BuildJob, stamp: &Stamp) -> Result<Source, F
 /// Name, version-release and SHA-256 of an unstamped job's source RPM. Where its header cannot be read, the
 /// first two come from the file's name; [`fetch`] will then fail, and the build be reported so.
 pub fn identify(layout: &Layout, job: &BuildJob) -> (PkgName, VersionRelease, String) {
-    let (pkgname, evr) = job.srpm.split();
-    match rpm::whole(&layout.srpm(&job.srpm)) {
-        Ok(whole) => (
-            whole.header.name.parse().unwrap_or(pkgname),
-            whole.header.version_release().parse().unwrap_or(evr),
-            whole.sha256,
-        ),
-        Err(_) => (pkgname, evr, String::new()),
+    if let Ok(whole) = rpm::whole(&layout.srpm(&job.srpm)) {
+        return (whole.header.name, whole.header.evr, whole.sha256);
     }
+    let (pkgname, evr) = job.srpm.split();
+    (pkgname, evr, String::new())
 }
 
-fn unusable(error: &RpmError) -> Failure {
-    Failure::new(Class::Source, "fetch", error.to_string())
+fn unusable(why: String) -> Failure {
+    Failure::new(Class::Source, "fetch", why)
 }

@@ -1,6 +1,7 @@
 //! `reimzul build`: one shot, from source RPMs or specs to RPMs in the target's repository.
 
 mod one_shot;
+mod order;
 mod pack;
 
 use std::path::PathBuf;
@@ -19,11 +20,12 @@ use one_shot::OneShot;
 /// Build source RPMs or specs here and now, and wait for them
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Runs the roles it needs in this process. Builds go in the order given, each
-against what those before it have made; one that lacks a BuildRequires is tried
-again once another has succeeded. Exits with 0 only if every build succeeded and
-what came out can be installed, else with 1. Ctrl-C ends it at once and takes
-what was not built out of the queue again.
+Runs the roles it needs in this process. Each package is built after those of
+the others that it build-requires, else in the order given; one that lacks a
+BuildRequires is tried again once another has succeeded. Its sources lie beside
+a spec. Exits with 0 only if every build succeeded and what came out can be
+installed, else with 1. Ctrl-C ends it at once and takes what was not built out
+of the queue again.
 
 Examples:
   reimzul --root ~/farm build libgreet.spec greet.spec -t mini
@@ -44,7 +46,9 @@ impl Build {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
+        let named = pack::look_at(&config.layout, &self.what, &self.packages)?;
         let site = Site::open(config)?;
+        site.check(&[Role::Worker])?;
         let stop = Shutdown::default();
         stop.on_signals()?;
         let worker_stop = Shutdown::default();
@@ -56,8 +60,9 @@ impl Build {
             worker.force();
         });
         let mut run = OneShot::new(&site, &stop, as_json);
-        let all = match pack::accept_all(&site, &self.what, &self.packages, &run.board, &stop).await {
-            Ok(accepted) => run.build_all(accepted).await,
+        let accepted = pack::accept_all(&site, &self.what, named, &run.board, &stop).await;
+        let all = match accepted.and_then(|packages| order::order(&site.config.layout, packages)) {
+            Ok(packages) => run.build_all(packages).await,
             Err(refused) => Err(refused),
         };
         let builds = run.builds;
@@ -67,7 +72,7 @@ impl Build {
             crew.end().await;
             let done = builds.iter().filter(|build| build.outcome.is_some()).count();
             let named = self.packages.len();
-            eprintln!("stopped: {done} of {named} packages were done; nothing is left running or queued");
+            ui::tell!("stopped: {done} of {named} packages were done; nothing is left running or queued");
             return Ok(exit::STOPPED);
         }
         crew.end().await;
@@ -78,7 +83,7 @@ impl Build {
         }
         let busy = watch::Board::new(as_json).busy_if_long("trying whether what was built can be installed");
         let installable = check_installable(&site, &self.what, &builds, &stop).await;
-        busy.finish();
+        drop(busy);
         if stop.is_stopping() {
             ui::note(
                 "stopped: all packages were built; whether they can be installed was not tried to the end",
@@ -86,7 +91,7 @@ impl Build {
             return Ok(exit::STOPPED);
         }
         if let Err(why) = &installable {
-            eprintln!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
+            ui::tell!("the RPMs were built, but cannot be installed from the target's repository:\n{why}");
         }
         Ok(if installable.is_ok() { exit::OK } else { exit::FAILED })
     }

@@ -4,8 +4,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
+use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::overlay::Overlay;
+use crate::build::limits;
 use crate::config::{Config, EngineChoice};
+use crate::role;
 
 /// Check the configuration and what this machine needs for it
 #[derive(Debug, Args)]
@@ -23,34 +26,34 @@ impl CheckConfig {
             .file
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
-        let checks = match config.engine {
-            EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
+        let (engine, why) = role::chosen_engine(config);
+        let mut checks = match engine {
+            EngineChoice::Mock => {
+                Mock::new(config.layout.clone(), mock::Settings::new(config.mock.clone())).check().await
+            }
+            EngineChoice::Auto | EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
             EngineChoice::Null => Vec::new(),
         };
+        checks.extend(limits::check(&config.limits));
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
                 checks.iter().map(|check| json!({"good": check.ok, "said": check.text})).collect();
-            ui::print_json(
-                &json!({"file": file, "root": config.layout.root(), "engine": format!("{:?}", config.engine).to_lowercase(),
-                "slots": config.slots, "unused": config.unused, "checks": checks}),
-            );
+            ui::print_json(&json!({"file": file, "root": config.layout.root(), "engine": engine.as_str(),
+                "engine_why": why,
+                "slots": config.slots, "unused": config.unused, "checks": checks}));
         } else {
-            println!("configuration  {file}");
-            println!("root           {}", config.layout.root().display());
-            println!(
-                "engine         {}, {} at a time",
-                format!("{:?}", config.engine).to_lowercase(),
-                config.slots
-            );
-            println!("log file       {}", config.logfile.display());
+            ui::say!("configuration  {file}");
+            ui::say!("root           {}", config.layout.root().display());
+            ui::say!("engine         {} ({why}), {} at a time", engine.as_str(), config.slots);
+            ui::say!("log file       {}", config.logfile.display());
             for key in &config.unused {
-                println!("note           {key} is accepted, and not used by this version");
+                ui::say!("note           {key} is accepted, and not used by this version");
             }
             let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
             for check in &checks {
                 let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("MISSING") };
-                println!("{mark:<13}  {}", check.text);
+                ui::say!("{mark:<13}  {}", check.text);
             }
         }
         Ok(if good { exit::OK } else { exit::CONFIG })

@@ -3,14 +3,13 @@
 //! The script asks this program at each Tab, by the environment variable `REIMZUL_COMPLETE`, so that it also
 //! knows targets and builds.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
-use super::{Arguments, Done, exit};
+use super::{Arguments, Done, exit, ui};
 use crate::config::Config;
 use crate::model::{Arch, Layout};
 use crate::role::Site;
@@ -49,7 +48,7 @@ impl Completions {
         };
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, "reimzul", "reimzul", "reimzul", &mut script)?;
-        std::io::stdout().write_all(&script)?;
+        ui::bytes_out(&script);
         Ok(exit::OK)
     }
 }

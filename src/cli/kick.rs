@@ -47,7 +47,7 @@ impl Kick {
         if as_json {
             ui::print_json(&json!({"kicked": kicked}));
         } else {
-            ui::say(&format!("{kicked} job{} ready again", if kicked == 1 { " is" } else { "s are" }));
+            ui::done(&format!("{kicked} job{} ready again", if kicked == 1 { " is" } else { "s are" }));
         }
         Ok(exit::OK)
     }
@@ -114,7 +114,7 @@ impl Drop {
         if as_json {
             ui::print_json(&json!({"dropped": entry.id}));
         } else {
-            ui::say(&format!("job {} is dropped", entry.id));
+            ui::done(&format!("job {} is dropped", entry.id));
         }
         Ok(exit::OK)
     }

@@ -1,6 +1,6 @@
 //! `reimzul logs`: a build's log, shown or followed.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use super::named::{self, Named};
 use super::{Done, Failure, completions, exit, ui, watch};
 use crate::model::Layout;
 use crate::model::record::{BuildRecord, FILE};
+use crate::model::text::plain_lines;
 use crate::role::Site;
 
 /// Show or follow the log of a build
@@ -50,19 +51,20 @@ impl Logs {
         }
         if named.document.is_none() && !self.follow {
             let why = ui::ours(&format!("why {}", self.build));
-            println!("{} waits in the queue; it has no log yet (`{why}`)", named.path);
+            ui::say!("{} waits in the queue; it has no log yet (`{why}`)", named.path);
             return Ok(exit::OK);
         }
         let mut shown = Shown::default();
         loop {
             let done = named.is_done();
             self.show_more(site, &named, &mut shown)?;
-            if done || !self.follow {
+            if done || !self.follow || ui::is_over() {
                 break;
             }
             tokio::time::sleep(watch::LOOK).await;
             named = named::find(site, &named.path.to_string()).await?;
         }
+        shown.finish();
         if shown.file.is_none() {
             let log = self.log.as_deref().unwrap_or("build.log");
             let here = names(&named, &site.config.layout).join(", ");
@@ -82,20 +84,24 @@ impl Logs {
                 ui::note("--- another attempt begins ---");
             }
             let file = folder.join(&name).exists().then_some(name.clone());
-            *shown = Shown { file, attempt, offset: 0 };
+            *shown = Shown { file, attempt, ..Shown::default() };
         }
         let Ok(mut file) = std::fs::File::open(folder.join(&name)) else { return Ok(()) };
+        let length = file.metadata()?.len();
+        if length < shown.offset {
+            // Its middle was left out since we last looked, with what came since then or without.
+            ui::tell!("reimzul: the log was shortened while it was followed; it goes on from here");
+            shown.offset = length;
+        }
         file.seek(SeekFrom::Start(shown.offset))?;
         let mut buffer = vec![0; 1 << 16];
-        let mut out = std::io::stdout().lock();
         loop {
             let read = file.read(&mut buffer)?;
             if read == 0 {
-                out.flush()?;
                 return Ok(());
             }
             shown.offset += read as u64;
-            print(&mut out, &buffer[..read])?;
+            shown.print(&buffer[..read]);
         }
     }
 }
@@ -106,6 +112,32 @@ struct Shown {
     /// Each attempt has logs of its own.
     attempt: Option<String>,
     offset: u64,
+    /// Of a line that has not ended yet.
+    begun: Vec<u8>,
+}
+
+/// A line longer than this is shown in pieces.
+const LONGEST_LINE: usize = 1 << 16;
+
+impl Shown {
+    /// Through a pipe as it is. On a terminal without what could move the cursor or change its title, since logs
+    /// hold whatever a build printed; that by whole lines, so that no escape sequence is cut in two.
+    fn print(&mut self, bytes: &[u8]) {
+        if !console::Term::stdout().is_term() {
+            return ui::bytes_out(bytes);
+        }
+        self.begun.extend_from_slice(bytes);
+        let whole = self.begun.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        let whole = if whole == 0 && self.begun.len() > LONGEST_LINE { self.begun.len() } else { whole };
+        let lines: Vec<u8> = self.begun.drain(..whole).collect();
+        ui::bytes_out(plain_lines(&String::from_utf8_lossy(&lines)).as_bytes());
+    }
+
+    /// Nothing follows.
+    fn finish(&mut self) {
+        let rest = std::mem::take(&mut self.begun);
+        ui::bytes_out(plain_lines(&String::from_utf8_lossy(&rest)).as_bytes());
+    }
 }
 
 /// Which attempt left what is in a folder. Its logs stay the same ones when they go into the bstore.
@@ -119,24 +151,11 @@ fn attempt(folder: &Path) -> Option<String> {
 /// The log that tells most: the one a failure names, else build.log as soon as it says something.
 fn telling(named: &Named, folder: &Path) -> String {
     let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
-    if let Some(log) = failure.and_then(|failure| failure.log.clone()) {
-        return log;
+    if let Some(failure) = failure.filter(|failure| failure.log.is_some()) {
+        return failure.log_name().to_owned();
     }
     let has_text = |log: &str| folder.join(log).metadata().is_ok_and(|data| data.len() > 0);
     if has_text("build.log") || !has_text("root.log") { "build.log".into() } else { "root.log".into() }
-}
-
-/// On a terminal, without what could move the cursor or change its title: logs hold whatever a build printed.
-fn print(out: &mut impl Write, bytes: &[u8]) -> std::io::Result<()> {
-    if !console::Term::stdout().is_term() {
-        return out.write_all(bytes);
-    }
-    let text = String::from_utf8_lossy(bytes);
-    let plain: String = console::strip_ansi_codes(&text)
-        .chars()
-        .filter(|c| !c.is_control() || matches!(c, '\n' | '\t'))
-        .collect();
-    out.write_all(plain.as_bytes())
 }
 
 /// The logs that a build has.

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{Config, ConfigError};
+use crate::model::text::plain_lines;
 use crate::role::{Site, SiteError};
 
 /// What every command ends with. Documented in `reimzul --help`.
@@ -35,7 +36,7 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 3;
-    /// The queue, the history or the file system cannot be used.
+    /// The queue, the history or the file system cannot be used, or what there is to say not be printed.
     pub const SYSTEM: u8 = 4;
     /// Ended by Ctrl-C or SIGTERM.
     pub const STOPPED: u8 = 130;
@@ -132,6 +133,8 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Limits(#[from] crate::build::limits::Unenforceable),
     #[error("{0}")]
     System(String),
     /// What there was to say has been said.
@@ -143,7 +146,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
-            Failure::Config(_) => exit::CONFIG,
+            Failure::Config(_) | Failure::Limits(_) => exit::CONFIG,
             Failure::System(_) => exit::SYSTEM,
             Failure::Said(code) => *code,
         }
@@ -196,7 +199,7 @@ type Done = Result<u8, Failure>;
 pub fn main() -> ExitCode {
     completions::answer();
     let arguments = match called::arguments(std::env::args_os()) {
-        Ok(arguments) => Arguments::parse_from(arguments),
+        Ok(arguments) => Arguments::try_parse_from(arguments).unwrap_or_else(|said| end_with(&said)),
         Err(said) => return end(Err(Failure::Usage(said))),
     };
     let global = &arguments.global;
@@ -212,7 +215,7 @@ pub fn main() -> ExitCode {
     let done = runtime.block_on(dispatch(arguments));
     // A blocking call that still runs holds nothing that matters.
     runtime.shutdown_background();
-    end(done)
+    end(done.and_then(all_printed))
 }
 
 /// Says what went wrong, if anything did.
@@ -220,12 +223,37 @@ fn end(done: Done) -> ExitCode {
     match done {
         Ok(code) => code.into(),
         Err(failure) => {
-            let said = failure.to_string();
+            // It may name what others have named.
+            let said = plain_lines(&failure.to_string());
             if !said.is_empty() {
-                eprintln!("{} {said}", console::Style::new().red().bold().for_stderr().apply_to("reimzul:"));
+                ui::tell!("{} {said}", console::Style::new().red().bold().for_stderr().apply_to("reimzul:"));
             }
             failure.code().into()
         }
+    }
+}
+
+/// Prints the help that was asked for, or what is wrong with the command line.
+fn end_with(said: &clap::Error) -> ! {
+    let code = match said.print() {
+        Err(error) if said.exit_code() == 0 && error.kind() != std::io::ErrorKind::BrokenPipe => {
+            ui::tell!("reimzul: {}", not_printed(&error));
+            exit::SYSTEM.into()
+        }
+        _ => said.exit_code(),
+    };
+    std::process::exit(code)
+}
+
+fn not_printed(error: &std::io::Error) -> String {
+    format!("cannot write to the standard output: {error}")
+}
+
+/// A result that nobody got is none.
+fn all_printed(code: u8) -> Done {
+    match ui::lost() {
+        None => Ok(code),
+        Some(error) => Err(Failure::System(not_printed(error))),
     }
 }
 
@@ -251,22 +279,34 @@ async fn dispatch(arguments: Arguments) -> Done {
         _ => {}
     }
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
-    let open = |config| Site::open(config).map_err(Failure::from);
     match arguments.command {
         Command::CheckConfig(command) => command.run(&config, global.json).await,
         Command::Build(command) => command.run(config, global.json).await,
         Command::Run(command) => command.run(config).await,
-        Command::Submit(command) => command.run(&open(config)?, global.json).await,
-        Command::Query(command) => command.run(&open(config)?, global.json).await,
-        Command::Logs(command) => command.run(&open(config)?, global.json).await,
-        Command::Stats(command) => command.run(&open(config)?, global.json).await,
-        Command::Why(command) => command.run(&open(config)?, global.json).await,
-        Command::Kick(command) => command.run(&open(config)?, global.json).await,
-        Command::Drop(command) => command.run(&open(config)?, global.json).await,
-        Command::Override(command) => command.run(&open(config)?, global.json).await,
-        Command::Repogen(command) => command.run(&open(config)?, global.json).await,
+        Command::Submit(command) => command.run(config, global.json).await,
+        Command::Query(command) => command.run(&existing(config)?, global.json).await,
+        Command::Logs(command) => command.run(&existing(config)?, global.json).await,
+        Command::Stats(command) => command.run(&existing(config)?, global.json).await,
+        Command::Why(command) => command.run(&existing(config)?, global.json).await,
+        Command::Kick(command) => command.run(&existing(config)?, global.json).await,
+        Command::Drop(command) => command.run(&existing(config)?, global.json).await,
+        Command::Override(command) => command.run(&existing(config)?, global.json).await,
+        Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
         Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
     }
+}
+
+/// The site of commands that only ask or tell: a mistyped root is not made, and not taken for an empty one.
+fn existing(config: Config) -> Result<Site, Failure> {
+    let layout = &config.layout;
+    if !layout.database().exists() && !layout.root().join("reimzul.ini").exists() {
+        let root = layout.root().display();
+        return Err(Failure::Usage(format!(
+            "no Reimzul root at {root}: give the right one with --root, or make it one with \
+             `reimzul --root {root} run all`"
+        )));
+    }
+    Ok(Site::open(config)?)
 }
 
 /// Roles log what they do; other commands only what is wrong, since their output says the rest.

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::{Done, Failure, completions, exit, named, ui, why};
 use crate::history::{Document, Find};
+use crate::model::text::plain;
 use crate::model::{BuildId, BuildJob, BuildPath, Status, Target};
 use crate::queue::{Entry, State};
 use crate::role::Site;
@@ -72,13 +73,13 @@ impl Query {
         }
         if self.classic {
             for document in &found {
-                println!("{}", classic(document));
+                ui::say!("{}", plain(&classic(document)));
             }
             return Ok(exit::OK);
         }
         let entries = site.queue.list(None).await?;
         if found.is_empty() {
-            ui::say("no such builds");
+            ui::done("no such builds");
         } else {
             print(&found, &jobs(&entries));
         }
@@ -98,7 +99,7 @@ fn print(found: &[Document], jobs: &Jobs) {
         let event = &document.event;
         let handed_back = handed_back(document, jobs);
         let why = match (&event.failure, &document.comment, &handed_back) {
-            (_, Some(comment), _) => comment.clone(),
+            (_, Some(comment), _) => plain(comment),
             (_, _, Some(job)) => again(job),
             (Some(failure), None, _) => failure.class.to_string(),
             (None, None, _) if event.scratch => "scratch".to_owned(),
@@ -158,7 +159,7 @@ async fn list_waiting(site: &Site, target: Option<&Target>, as_json: bool) -> Do
         return Ok(exit::OK);
     }
     if waiting.is_empty() {
-        ui::say("no builds wait");
+        ui::done("no builds wait");
         return Ok(exit::OK);
     }
     let mut table = ui::table(&["job", "package", "target", "stamp (UTC)", "submitted", "turn"]);

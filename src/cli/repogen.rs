@@ -39,7 +39,7 @@ impl Repogen {
         if as_json {
             ui::print_json(&json!({"target": target, "job_id": ids.first()}));
         } else {
-            ui::say(&format!("queued metadata of {target}"));
+            ui::done(&format!("queued metadata of {target}"));
         }
         Ok(exit::OK)
     }

@@ -46,7 +46,7 @@ impl Settle {
         if as_json {
             ui::print_json(&document);
         } else {
-            ui::say(&format!("{} is settled: {}", document.event.path(), self.comment));
+            ui::done(&format!("{} is settled: {}", document.event.path(), self.comment));
         }
         Ok(exit::OK)
     }

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::watch::{self, Board, Watched};
 use super::{Done, Failure, completions, exit, ui};
+use crate::config::Config;
 use crate::model::{Arch, Disttag, Submitter, Target};
 use crate::role::Site;
 use crate::submit::{self, Request};
@@ -84,17 +85,20 @@ pub fn login_name() -> Submitter {
 }
 
 impl Submit {
-    pub async fn run(self, site: &Site, as_json: bool) -> Done {
+    pub async fn run(self, config: Config, as_json: bool) -> Done {
         let request = self.what.request(self.srpm, self.now)?;
         let busy = Board::new(as_json).busy_if_long("reading the source RPM");
-        let submitted = submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await;
-        busy.finish();
-        let submitted = submitted?;
+        let accepted = submit::accept(&config.layout, &request)?;
+        // A request that is refused makes no root.
+        let site = &Site::open(config)?;
+        accepted.keep(&site.config.layout)?;
+        let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted).await?;
+        drop(busy);
         match (as_json, ui::is_quiet()) {
             (true, _) => {}
-            (false, true) => println!("{}", submitted.path),
+            (false, true) => ui::say!("{}", submitted.path),
             (false, false) => {
-                println!("queued {} (job {})", submitted.path, submitted.job_id);
+                ui::say!("queued {} (job {})", submitted.path, submitted.job_id);
                 warn_if_nobody_listens(site, &submitted).await?;
             }
         }

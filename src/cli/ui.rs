@@ -1,6 +1,8 @@
-//! How output looks: colours, tables, times, and what is said at all.
+//! What a command prints, and how it looks: colours, tables, times, and what is said at all.
 
 use std::ffi::OsStr;
+use std::fmt;
+use std::io::{self, ErrorKind, Write};
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -9,7 +11,52 @@ use comfy_table::{Cell, CellAlignment, Color, ContentArrangement, Row, Table, pr
 use console::Term;
 use serde::Serialize;
 
+use crate::model::text::{is_plain, plain};
 use crate::model::{Failure, Status};
+
+/// Prints a line of a command's result.
+macro_rules! say {
+    () => { $crate::cli::ui::say!("") };
+    ($($line:tt)*) => { $crate::cli::ui::line_out(format_args!($($line)*)) };
+}
+/// Prints a line about what goes on, or what is wrong.
+macro_rules! tell {
+    ($($line:tt)*) => { $crate::cli::ui::line_err(format_args!($($line)*)) };
+}
+pub(super) use {say, tell};
+
+/// Why the first line that could not be printed could not.
+static LOST: OnceLock<io::Error> = OnceLock::new();
+
+/// See [`say`]. Where printing fails, the command still ends as it should, and [`lost`] tells.
+pub fn line_out(line: fmt::Arguments<'_>) {
+    if let Err(error) = writeln!(io::stdout().lock(), "{line}") {
+        let _ = LOST.set(error);
+    }
+}
+
+/// Prints bytes as they are.
+pub fn bytes_out(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(bytes).and_then(|()| out.flush()) {
+        let _ = LOST.set(error);
+    }
+}
+
+/// Whether nobody gets what is printed any more.
+pub fn is_over() -> bool {
+    LOST.get().is_some()
+}
+
+/// See [`tell`]. Whoever closed or filled stderr wants to know nothing.
+pub fn line_err(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Why not everything was printed; nothing where whoever read it had read enough.
+pub fn lost() -> Option<&'static io::Error> {
+    LOST.get().filter(|error| error.kind() != ErrorKind::BrokenPipe)
+}
 
 /// When output is coloured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -59,16 +106,16 @@ pub fn is_quiet() -> bool {
 }
 
 /// Says that something was done.
-pub fn say(text: &str) {
+pub fn done(text: &str) {
     if !is_quiet() {
-        println!("{text}");
+        say!("{text}");
     }
 }
 
 /// Says on stderr what helps a person and is no result.
 pub fn note(text: &str) {
     if !is_quiet() {
-        eprintln!("{text}");
+        tell!("{text}");
     }
 }
 
@@ -106,7 +153,7 @@ pub fn print(table: &Table) {
             column.set_cell_alignment(CellAlignment::Right);
         }
     }
-    println!("{}", table.trim_fmt());
+    say!("{}", table.trim_fmt());
 }
 
 /// How wide a table may be; none where it does not matter.
@@ -165,7 +212,13 @@ pub fn middle(text: &str, most: usize) -> String {
 }
 
 pub fn print_json(value: &impl Serialize) {
-    println!("{}", serde_json::to_string_pretty(value).expect("what is printed serializes"));
+    let text = serde_json::to_string_pretty(value).expect("what is printed serializes");
+    // Within strings only: what JSON leaves as it is, a terminal may not.
+    let escape = |c: char| {
+        if c == '\n' || is_plain(c) { c.to_string() } else { format!("\\u{:04x}", u32::from(c)) }
+    };
+    let escaped: String = text.chars().map(escape).collect();
+    say!("{escaped}");
 }
 
 /// A status in its colour.
@@ -210,7 +263,7 @@ pub fn about(duration: Duration) -> String {
 
 /// `20 s ago`, `3 min ago`, `5 h ago`, `2 days ago`, then the date.
 pub fn ago(timestamp: crate::model::Timestamp) -> String {
-    const MONTH: Duration = Duration::from_hours(30 * 24);
+    const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
     let age = timestamp.age();
     if age < MONTH {
         return format!("{} ago", about(age));
@@ -223,13 +276,13 @@ pub fn ago(timestamp: crate::model::Timestamp) -> String {
 pub fn failure(build: &str, failure: &Failure, log: Option<&std::path::Path>) {
     let red = console::Style::new().red().bold();
     let dim = console::Style::new().dim();
-    println!("{} {build}", red.apply_to("FAILED"));
-    println!("  {} {}, in {}", dim.apply_to("class"), failure.class, failure.phase);
+    say!("{} {build}", red.apply_to("FAILED"));
+    say!("  {} {}, in {}", dim.apply_to("class"), failure.class, plain(&failure.phase));
     for line in &failure.lines {
-        println!("  {} {}", dim.apply_to("│"), console::strip_ansi_codes(line));
+        say!("  {} {}", dim.apply_to("│"), plain(line));
     }
     if let Some(log) = log {
-        println!("  {}   {}", dim.apply_to("log"), log.display());
+        say!("  {}   {}", dim.apply_to("log"), log.display());
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::json;
 use super::{Failure, ui};
 use crate::history::{Document, Find};
 use crate::model::record::{BuildRecord, FILE};
+use crate::model::text::plain;
 use crate::model::{Arch, BuildId, BuildJob, BuildPath, Layout, Status};
 use crate::role::Site;
 use crate::submit::Submitted;
@@ -131,14 +132,14 @@ impl Board {
     /// Shows that something goes on, until what is returned is finished.
     pub fn busy(&self, what: &str) -> ProgressBar {
         if !self.live && !self.silent {
-            eprintln!("  {what}");
+            ui::tell!("  {what}");
         }
         let bar = self.lines.add(spinner()).with_message(what.to_owned());
         bar.enable_steady_tick(Duration::from_millis(100));
         bar
     }
 
-    /// The same, unless it is finished within a second.
+    /// The same, until what is returned is dropped, unless that is within a second.
     pub fn busy_if_long(&self, what: &str) -> Busy {
         let (bar, said) = (ProgressBar::hidden().with_style(style()), what.to_owned());
         let later = (self.live || !self.silent).then(|| {
@@ -150,7 +151,7 @@ impl Board {
                     bar.set_message(said);
                     bar.enable_steady_tick(Duration::from_millis(100));
                 } else {
-                    eprintln!("  {said}");
+                    ui::tell!("  {said}");
                 }
             })
         });
@@ -181,7 +182,7 @@ impl Board {
             if self.live {
                 let _ = self.lines.println(said);
             } else if !self.silent {
-                eprintln!("{said}");
+                ui::tell!("{said}");
             }
             return;
         }
@@ -195,7 +196,7 @@ impl Board {
         bar.tick();
         if *shown != phase {
             if !self.live && !self.silent {
-                eprintln!("  {:<40} {elapsed:>10}  {phase}", build.label());
+                ui::tell!("  {:<40} {elapsed:>10}  {phase}", build.label());
             }
             *shown = phase;
         }
@@ -209,9 +210,9 @@ pub struct Busy {
     later: Option<tokio::task::JoinHandle<()>>,
 }
 
-impl Busy {
-    pub fn finish(self) {
-        if let Some(later) = self.later {
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(later) = &self.later {
             later.abort();
         }
         self.bar.finish_and_clear();
@@ -286,7 +287,7 @@ fn progress(layout: &Layout, path: &BuildPath) -> Option<Progress> {
         }
         other => other,
     };
-    Some(Progress { phase: Some(phase.to_owned()), line: last_line(&tail(&folder.join("root.log"))) })
+    Some(Progress { phase: Some(plain(phase)), line: last_line(&tail(&folder.join("root.log"))) })
 }
 
 /// The part of the spec that rpmbuild runs: `%build`. What it does after %check is packaging.
@@ -323,7 +324,7 @@ fn tail(path: &Path) -> String {
 
 fn last_line(text: &str) -> String {
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    console::strip_ansi_codes(line).chars().filter(|c| !c.is_control()).take(200).collect()
+    plain(line).chars().take(200).collect()
 }
 
 /// Prints how the builds ended: RPMs of the good ones, then why the others failed.
@@ -350,17 +351,17 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
         }
     }
     if !table.is_empty() {
-        println!();
+        ui::say!();
         ui::print(&table);
     }
     for build in builds {
         for warning in build.outcome.iter().flat_map(|document| &document.event.warnings) {
-            eprintln!("warning: {warning}");
+            ui::tell!("warning: {}", plain(warning));
         }
         let failure = build.outcome.as_ref().and_then(|document| document.event.failure.as_ref());
         if let Some(failure) = failure {
-            let log = build.folder(layout).join(failure.log.as_deref().unwrap_or("build.log"));
-            println!();
+            let log = build.folder(layout).join(failure.log_name());
+            ui::say!();
             ui::failure(&build.path.to_string(), failure, log.exists().then_some(ui::short(&log)).as_deref());
         }
     }

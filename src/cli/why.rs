@@ -134,7 +134,7 @@ impl Answer {
             (Standing::Running, Some(job)) => self.print_running(&name, job),
             (Standing::Buried, Some(job)) => self.print_buried(&name, job),
             (Standing::Ending, _) => {
-                println!("{name} has been built; its result is not recorded yet");
+                ui::say!("{name} has been built; its result is not recorded yet");
                 detail(
                     "look",
                     &format!("`{}` shows whether a notifier watches tube notify", ui::ours("stats")),
@@ -148,7 +148,7 @@ impl Answer {
     }
 
     fn print_waiting(&self, name: &str, job: &Entry) {
-        println!("{name} waits: {} in tube {}", place(self.ahead.len() + 1), job.tube);
+        ui::say!("{name} waits: {} in tube {}", place(self.ahead.len() + 1), job.tube);
         detail("job", &format!("{}, {}, queued {} ago", job.id, priority(job.priority), age(job)));
         detail("watched", &self.watchers(&job.tube));
         for (index, other) in self.ahead.iter().take(MOST_AHEAD).enumerate() {
@@ -175,7 +175,7 @@ impl Answer {
 
     fn print_delayed(&self, name: &str, job: &Entry) {
         let left = ui::about(Duration::from_secs(job.time_left.unwrap_or_default()));
-        println!("{name} waits: it is tried again in {left}");
+        ui::say!("{name} waits: it is tried again in {left}");
         detail("job", &format!("{} in tube {}, {}", job.id, job.tube, priority(job.priority)));
         detail("watched", &self.watchers(&job.tube));
         self.print_past(job);
@@ -184,12 +184,12 @@ impl Answer {
 
     fn print_running(&self, name: &str, job: &Entry) {
         if self.build.is_none() {
-            println!("{name} is being worked on");
+            ui::say!("{name} is being worked on");
             return;
         }
         let builder = self.event.as_ref().filter(|document| document.event.status == Status::Building);
         let on = builder.map(|document| format!(" on {}", document.event.builder_fqdn)).unwrap_or_default();
-        println!("{name} is being built{on}: {}", self.phase.as_deref().unwrap_or("starting"));
+        ui::say!("{name} is being built{on}: {}", self.phase.as_deref().unwrap_or("starting"));
         let taken = if job.reserves > 1 { format!(", taken {} times", job.reserves) } else { String::new() };
         detail("job", &format!("{}, queued {} ago{taken}", job.id, age(job)));
         self.print_past(job);
@@ -197,7 +197,7 @@ impl Answer {
     }
 
     fn print_buried(&self, name: &str, job: &Entry) {
-        println!("{name} is stuck: its job was buried");
+        ui::say!("{name} is stuck: its job was buried");
         self.print_past(job);
         detail("again", &ui::ours(&format!("kick {}", job.id)));
         detail("or not", &ui::ours(&format!("drop {}", job.id)));
@@ -223,14 +223,14 @@ impl Answer {
         let log = |name: &str| folder.as_ref().map(|folder| folder.join(name)).filter(|log| log.exists());
         match (&event.failure, event.status) {
             (_, Status::Override) => {
-                println!("{} is settled: {}", named.path, document.comment.as_deref().unwrap_or_default());
+                ui::say!("{} is settled: {}", named.path, document.comment.as_deref().unwrap_or_default());
             }
-            (_, Status::Success) => println!("{} was built", named.path),
+            (_, Status::Success) => ui::say!("{} was built", named.path),
             (Some(failure), _) => {
                 let log = log(failure.log.as_deref().unwrap_or("build.log"));
                 ui::failure(&named.path.to_string(), failure, log.map(|log| ui::short(&log)).as_deref());
             }
-            (None, _) => println!("{} failed; its builder did not say why", named.path),
+            (None, _) => ui::say!("{} failed; its builder did not say why", named.path),
         }
         detail(
             "builder",
@@ -313,7 +313,7 @@ fn role(tube: &str) -> &'static str {
 }
 
 fn detail(label: &str, text: &str) {
-    println!("  {}  {text}", console::Style::new().dim().apply_to(format!("{label:<8}")));
+    ui::say!("  {}  {text}", console::Style::new().dim().apply_to(format!("{label:<8}")));
 }
 
 fn age(entry: &Entry) -> String {

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::name::word;
+
 /// The kinds of failure; what each means is in docs/failures.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -113,6 +115,11 @@ impl Failure {
 
     pub fn retried(self, retry: bool) -> Failure {
         Failure { retry, ..self }
+    }
+
+    /// The log to look into. Whoever tells of a failure cannot have another file shown.
+    pub fn log_name(&self) -> &str {
+        self.log.as_deref().filter(|log| word("log", log).is_ok()).unwrap_or("build.log")
     }
 
     pub fn from_log(class: Class, phase: &str, log: &str, lines: Vec<String>) -> Failure {

@@ -11,11 +11,30 @@ use super::{Arch, Attempt, BuildId, BuildPath, SrpmName, Target};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     root: PathBuf,
+    mock_configs: PathBuf,
+    mock_own_configs: PathBuf,
 }
+
+/// Where mock itself looks for configurations.
+const MOCK_OWN_CONFIGS: &str = "/etc/mock";
 
 impl Layout {
     pub fn new(root: impl Into<PathBuf>) -> Layout {
-        Layout { root: root.into() }
+        let root = root.into();
+        Layout {
+            mock_configs: root.join("mock_configs/mock"),
+            mock_own_configs: MOCK_OWN_CONFIGS.into(),
+            root,
+        }
+    }
+
+    /// With mock's configurations elsewhere than usual: the site's, and mock's own.
+    pub fn with_mock_configs(self, site: Option<PathBuf>, own: Option<PathBuf>) -> Layout {
+        Layout {
+            mock_configs: site.unwrap_or(self.mock_configs),
+            mock_own_configs: own.unwrap_or(self.mock_own_configs),
+            ..self
+        }
     }
 
     pub fn root(&self) -> &Path {
@@ -38,6 +57,16 @@ impl Layout {
 
     pub fn targets(&self) -> PathBuf {
         self.root.join("targets")
+    }
+
+    /// The site's configurations for mock: `<target>.cfg`.
+    pub fn mock_configs(&self) -> &Path {
+        &self.mock_configs
+    }
+
+    /// The configurations that mock brings along: `<target>-<arch>.cfg`.
+    pub fn mock_own_configs(&self) -> &Path {
+        &self.mock_own_configs
     }
 
     /// Queue, history and the notifier's outbox on the embedded engines.

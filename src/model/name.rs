@@ -43,6 +43,11 @@ fn checked(what: &'static str, text: &str, fault: Option<&'static str>) -> Resul
     }
 }
 
+/// A plain word that has no type of its own, such as an RPM's arch.
+pub fn word(what: &'static str, text: &str) -> Result<String, BadName> {
+    checked(what, text, fault(text))
+}
+
 /// Serde as the text form: `Display` out, `FromStr` in.
 macro_rules! serde_as_text {
     ($type:ty) => {

@@ -455,9 +455,12 @@ fn entry(row: &Row) -> rusqlite::Result<Entry> {
     })
 }
 
+/// Tube, state, owner, and how many jobs.
+type Count = (String, State, Option<String>, u64);
+
 /// How many jobs of a tube are in a state, and whose they are. Where its time is over a job is ready, also before
 /// anybody reserves.
-fn count_jobs(sql: &Connection) -> rusqlite::Result<Vec<(String, State, Option<String>, u64)>> {
+fn count_jobs(sql: &Connection) -> rusqlite::Result<Vec<Count>> {
     sql.prepare_cached(
         "SELECT tube, iif(state IN ('reserved', 'delayed') AND due <= ?1, 'ready', state) AS now, owner, count(*)
          FROM jobs GROUP BY tube, now, owner",

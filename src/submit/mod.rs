@@ -1,5 +1,6 @@
 //! Submitting: a source RPM is checked, kept in `incoming/`, and becomes a job in the tube of its arch.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::Map;
@@ -14,6 +15,7 @@ use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::rpm::{self, RpmError, Whole};
 use crate::sys::sqlite::DatabaseError;
+use crate::targets::{self, UnknownTarget};
 
 /// Why a submission was refused. Nothing is queued then, and nothing half written.
 #[derive(Debug, thiserror::Error)]
@@ -34,12 +36,12 @@ pub enum SubmitError {
     NotFound { name: PathBuf, incoming: PathBuf },
     #[error("{} is a binary RPM ({arch}): give a source RPM", path.display())]
     Binary { path: PathBuf, arch: String },
-    #[error("{} names its package badly in its header: {reason}", path.display())]
-    BadHeader { path: PathBuf, reason: BadName },
+    #[error("{} is {kind}, not a source RPM", path.display())]
+    NotAFile { path: PathBuf, kind: &'static str },
     #[error("{name} is in incoming/ already with other content: files there never change; raise its release")]
     Changed { name: SrpmName },
-    #[error("no target file {}; the targets here are: {known}", path.display())]
-    NoTarget { path: PathBuf, known: String },
+    #[error(transparent)]
+    Target(#[from] UnknownTarget),
 }
 
 /// What a submitter asks for.
@@ -66,7 +68,7 @@ pub struct Submitted {
     pub path: BuildPath,
 }
 
-/// A request that was found good, with its source RPM kept in `incoming/`.
+/// A request that was found good.
 #[derive(Debug, Clone)]
 pub struct Accepted {
     request: Request,
@@ -76,20 +78,54 @@ pub struct Accepted {
     pub pkgname: PkgName,
     pub evr: VersionRelease,
     sha256: String,
+    /// Where it lies; none where that is `incoming/`.
+    from: Option<PathBuf>,
 }
 
-/// Checks the request and keeps its source RPM. Nothing is queued yet.
+/// Checks the request and reads its source RPM from end to end. Nothing is kept or queued yet.
 pub fn accept(layout: &Layout, request: &Request) -> Result<Accepted, SubmitError> {
+    let (arch, target) = accept_target(layout, request)?;
+    let Found { srpm, whole, from } = find(layout, &request.srpm)?;
+    let Whole { header, sha256, .. } = whole;
+    let request = request.clone();
+    Ok(Accepted { request, srpm, arch, target, pkgname: header.name, evr: header.evr, sha256, from })
+}
+
+/// What the request asks to build for.
+pub fn accept_target(layout: &Layout, request: &Request) -> Result<(Arch, Target), SubmitError> {
     let arch: Arch = request.arch.parse()?;
     let target = request.target.with_arch(&request.arch)?;
-    check_target(layout, &target)?;
-    let Received { srpm, pkgname, evr, sha256 } = receive(layout, &request.srpm)?;
-    Ok(Accepted { request: request.clone(), srpm, arch, target, pkgname, evr, sha256 })
+    check_target(layout, &request.srpm, &target, arch)?;
+    Ok((arch, target))
 }
 
-/// Queues an accepted request: every call makes a build of its own.
+impl Accepted {
+    /// Puts the source RPM into `incoming/` if it is not there.
+    pub fn keep(&self, layout: &Layout) -> Result<(), SubmitError> {
+        let Some(from) = &self.from else { return Ok(()) };
+        fs::make_dir(&layout.incoming())?;
+        // Two submitters of the same name must not both find it absent.
+        let _lock = Lock::take_blocking(&layout.incoming().join(".lock"))?;
+        if !is_kept(layout, &self.srpm, &self.sha256)? {
+            fs::copy_whole(from, &layout.srpm(&self.srpm))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether `incoming/` has it. With other content it would have to change, and files there never do.
+fn is_kept(layout: &Layout, name: &SrpmName, sha256: &str) -> Result<bool, SubmitError> {
+    let place = layout.srpm(name);
+    if !place.exists() {
+        return Ok(false);
+    }
+    let (there, _) = fs::sha256(&place)?;
+    if there == sha256 { Ok(true) } else { Err(SubmitError::Changed { name: name.clone() }) }
+}
+
+/// Queues an accepted request whose source RPM is kept: every call makes a build of its own.
 pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Result<Submitted, SubmitError> {
-    let Accepted { request, srpm, arch, target, pkgname, evr, sha256 } = accepted.clone();
+    let Accepted { request, srpm, arch, target, pkgname, evr, sha256, from: _ } = accepted.clone();
     let stamp = stamps.next(&target, pkgname.clone(), evr.clone(), sha256).await?;
     let path = BuildPath { target: target.clone(), pkgname, timestamp: stamp.timestamp, evr, arch };
     let job = BuildJob {
@@ -109,73 +145,58 @@ pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Res
     Ok(Submitted { job, job_id: ids.first().copied().unwrap_or_default(), path })
 }
 
-/// [`accept`] and [`enqueue`].
+/// Accepts, keeps and queues.
 pub async fn submit(
     layout: &Layout,
     queue: &Queue,
     stamps: &Stamps,
     request: &Request,
 ) -> Result<Submitted, SubmitError> {
-    enqueue(queue, stamps, &accept(layout, request)?).await
+    let accepted = accept(layout, request)?;
+    accepted.keep(layout)?;
+    enqueue(queue, stamps, &accepted).await
 }
 
-/// A machine that has target files can tell a wrong target before it is queued.
-pub fn check_target(layout: &Layout, target: &Target) -> Result<(), SubmitError> {
-    let path = layout.target_file(target);
-    if path.exists() || !layout.targets().exists() {
-        return Ok(());
-    }
-    let mut known: Vec<String> = std::fs::read_dir(layout.targets())
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".repo").map(str::to_owned))
-        .collect();
-    known.sort();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
-    Err(SubmitError::NoTarget { path, known })
+/// A machine that has target files or configurations for mock can tell a wrong target before it is queued. A
+/// package may have a configuration of its own, under the name that its file bears.
+pub fn check_target(layout: &Layout, srpm: &Path, target: &Target, arch: Arch) -> Result<(), UnknownTarget> {
+    let name: Option<SrpmName> = srpm.file_name().and_then(|name| name.to_string_lossy().parse().ok());
+    let package = name.map(|name| name.split());
+    targets::check(layout, package.as_ref().map(|(pkgname, evr)| (pkgname, evr)), target, arch)
 }
 
-/// A source RPM in `incoming/`.
-struct Received {
+/// A source RPM that was read from end to end.
+struct Found {
     srpm: SrpmName,
-    pkgname: PkgName,
-    evr: VersionRelease,
-    sha256: String,
+    whole: Whole,
+    /// None where it is in `incoming/`.
+    from: Option<PathBuf>,
 }
 
-/// Finds the source RPM, reads it from end to end, and puts it into `incoming/` if it is not there.
-fn receive(layout: &Layout, given: &Path) -> Result<Received, SubmitError> {
+fn find(layout: &Layout, given: &Path) -> Result<Found, SubmitError> {
     let incoming = layout.incoming();
     // Where both are meant by a bare name, the file at hand: if it is another than the one kept, that is refused
     // below, and the old one is not built in its stead.
-    let in_incoming = given.components().count() == 1 && !given.is_file();
+    let in_incoming = given.components().count() == 1 && !given.exists();
     let path = if in_incoming { incoming.join(given) } else { given.to_owned() };
-    let name: SrpmName = given.file_name().unwrap_or_default().to_string_lossy().parse()?;
-    if !path.is_file() {
-        return Err(SubmitError::NotFound { name: given.to_owned(), incoming });
+    let found = std::fs::metadata(&path);
+    if let Some(kind) = found.as_ref().ok().and_then(|found| fs::kind(found.file_type())) {
+        return Err(SubmitError::NotAFile { path, kind });
+    }
+    let srpm: SrpmName = given.file_name().unwrap_or_default().to_string_lossy().parse()?;
+    match found {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Err(SubmitError::NotFound { name: given.to_owned(), incoming });
+        }
+        // Why it cannot be read, reading it says best.
+        _ => {}
     }
     let whole = rpm::whole(&path)?;
     if !whole.header.is_source() {
         return Err(SubmitError::Binary { path, arch: whole.header.arch });
     }
-    let bad_header = |reason| SubmitError::BadHeader { path: path.clone(), reason };
-    let pkgname = whole.header.name.parse().map_err(bad_header)?;
-    let evr = whole.header.version_release().parse().map_err(bad_header)?;
     if !in_incoming {
-        keep(layout, &path, &name, &whole)?;
+        is_kept(layout, &srpm, &whole.sha256)?;
     }
-    Ok(Received { srpm: name, pkgname, evr, sha256: whole.sha256 })
-}
-
-fn keep(layout: &Layout, path: &Path, name: &SrpmName, whole: &Whole) -> Result<(), SubmitError> {
-    let to = layout.srpm(name);
-    fs::make_dir(&layout.incoming())?;
-    // Two submitters of the same name must not both find it absent.
-    let _lock = Lock::take_blocking(&layout.incoming().join(".lock"))?;
-    if to.exists() {
-        let (there, _) = fs::sha256(&to)?;
-        return if there == whole.sha256 { Ok(()) } else { Err(SubmitError::Changed { name: name.clone() }) };
-    }
-    Ok(fs::copy_whole(path, &to)?)
+    Ok(Found { srpm, whole, from: (!in_incoming).then_some(path) })
 }

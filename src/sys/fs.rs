@@ -1,9 +1,9 @@
 //! Files: written whole or not at all, hashed, locked.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -28,6 +28,42 @@ impl FileError {
     /// Whether it failed for want of room: ENOSPC or EDQUOT.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// Opens a regular file for reading. Another kind of file is refused and not waited for, as a FIFO would be.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let open = || -> io::Result<File> {
+        // Opening a device can do something, so it is looked at first; and again, since it may have changed.
+        must_be_regular(&std::fs::metadata(path)?)?;
+        let file = File::options().read(true).custom_flags(nix::libc::O_NONBLOCK).open(path)?;
+        must_be_regular(&file.metadata()?)?;
+        Ok(file)
+    };
+    open().map_err(FileError::at("read", path))
+}
+
+fn must_be_regular(found: &Metadata) -> io::Result<()> {
+    match kind(found.file_type()) {
+        None => Ok(()),
+        Some(kind) => Err(io::Error::other(format!("it is {kind}, not a regular file"))),
+    }
+}
+
+/// What a file is that is no regular one.
+pub fn kind(found: FileType) -> Option<&'static str> {
+    if found.is_file() {
+        None
+    } else if found.is_dir() {
+        Some("a directory")
+    } else if found.is_symlink() {
+        Some("a symbolic link")
+    } else if found.is_fifo() {
+        Some("a FIFO")
+    } else if found.is_socket() {
+        Some("a socket")
+    } else {
+        Some("a device")
     }
 }
 

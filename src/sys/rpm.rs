@@ -6,14 +6,16 @@ mod content;
 mod vet;
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
 use sha2::{Digest, Sha256};
 
-use super::fs::{FileError, hex};
+use super::fs::{FileError, hex, open_regular};
+use crate::model::name::{BadName, word};
 use crate::model::record::Content;
+use crate::model::{PkgName, VersionRelease};
 
 /// An RPM that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -26,34 +28,37 @@ pub enum RpmError {
     NotAnRpm { path: PathBuf, reason: String },
     #[error("{} is damaged: {what}; fetch or build it again", path.display())]
     Damaged { path: PathBuf, what: String },
+    #[error("{} names its package badly in its header: {reason}", path.display())]
+    BadHeader { path: PathBuf, reason: BadName },
+    #[error("{} is no source RPM: it holds no spec", .0.display())]
+    NoSpec(PathBuf),
 }
 
-/// What a header says that we need. Nothing of it is checked: it is whatever the file holds.
+/// What a header says that we need. Its words are plain ones; whether they are true, nobody knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    pub name: String,
+    pub name: PkgName,
     pub epoch: Option<u32>,
-    pub version: String,
-    pub release: String,
+    pub evr: VersionRelease,
     /// `src` for a source RPM, whatever arch its header was built on.
     pub arch: String,
 }
 
 impl Header {
     pub fn is_source(&self) -> bool {
-        self.arch == "src"
-    }
-
-    /// `VERSION-RELEASE`.
-    pub fn version_release(&self) -> String {
-        format!("{}-{}", self.version, self.release)
+        self.arch == SOURCE
     }
 
     /// `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
     pub fn nevra(&self) -> String {
         let epoch =
             self.epoch.filter(|epoch| *epoch != 0).map(|epoch| format!("{epoch}:")).unwrap_or_default();
-        format!("{}-{epoch}{}-{}.{}", self.name, self.version, self.release, self.arch)
+        format!("{}-{epoch}{}.{}", self.name, self.evr, self.arch)
+    }
+
+    /// What rpmbuild calls its file: `NAME-VERSION-RELEASE.ARCH.rpm`. A source RPM's may be called anything.
+    pub fn file_name(&self) -> String {
+        format!("{}-{}.{}.rpm", self.name, self.evr, self.arch)
     }
 }
 
@@ -68,54 +73,119 @@ pub struct Whole {
     pub content: Content,
 }
 
+/// What only a source RPM's header says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceHeader {
+    pub header: Header,
+    /// File name of the spec.
+    pub spec: String,
+    /// Names of its BuildRequires.
+    pub requires: Vec<String>,
+    /// Whether the spec has a %generate_buildrequires.
+    pub asks_when_built: bool,
+}
+
 /// Reads the header only.
 pub fn header(path: &Path) -> Result<Header, RpmError> {
-    open(path).and_then(|(_, metadata)| named(path, &metadata))
+    Rpm::open(path)?.header()
+}
+
+/// Reads a source RPM's header only.
+pub fn source(path: &Path) -> Result<SourceHeader, RpmError> {
+    let Rpm { metadata, .. } = &Rpm::open(path)?;
+    let entries = metadata.get_file_entries().map_err(|error| not_an_rpm(path, &error))?;
+    let spec = entries
+        .iter()
+        .find(|entry| entry.flags().contains(rpm::FileFlags::SPECFILE))
+        .and_then(|entry| entry.path().file_name()?.to_str().map(str::to_owned))
+        .ok_or_else(|| RpmError::NoSpec(path.to_owned()))?;
+    let requires = metadata.get_requires().map_err(|error| not_an_rpm(path, &error))?;
+    let requires: Vec<String> = requires.into_iter().map(|one| one.name).collect();
+    let asks_when_built = requires.iter().any(|name| name == "rpmlib(DynamicBuildRequires)");
+    Ok(SourceHeader { header: named(path, metadata)?, spec, requires, asks_when_built })
 }
 
 /// Reads the file from end to end, and checks its size and payload against what its headers promise, as far
-/// as they do (RPMSIGTAG_SIZE; RPMTAG_PAYLOADSHA256, since rpm 4.14).
+/// as they do (RPMSIGTAG_SIZE or RPMSIGTAG_LONGSIZE; RPMTAG_PAYLOADSHA256, since rpm 4.14).
 pub fn whole(path: &Path) -> Result<Whole, RpmError> {
-    let (mut file, metadata) = open(path)?;
-    let header = named(path, &metadata)?;
-    let payload = metadata.get_package_segment_offsets().payload;
-    let hashed = hash(&mut file, payload).map_err(FileError::at("read", path))?;
-    let damaged = |what: String| RpmError::Damaged { path: path.to_owned(), what };
-    let start = metadata.get_package_segment_offsets().header;
-    if let Ok(promised) = metadata.signature.get_entry_data_as_u32(IndexSignatureTag::RPMSIGTAG_SIZE) {
-        let promised = u64::from(promised) + start;
-        if promised != hashed.size {
-            return Err(damaged(format!("it has {} bytes where its header says {promised}", hashed.size)));
-        }
-    }
-    let digest = metadata.header.get_entry_data_as_string_array(IndexTag::RPMTAG_PAYLOADSHA256);
+    let mut rpm = Rpm::open(path)?;
+    let header = rpm.header()?;
+    // First, since it costs nothing: what is gigabytes too long is not read.
+    rpm.check_size()?;
+    let payload = rpm.metadata.get_package_segment_offsets().payload;
+    let hashed = hash(&mut rpm.file, payload).map_err(FileError::at("read", path))?;
+    let digest = rpm.metadata.header.get_entry_data_as_string_array(IndexTag::RPMTAG_PAYLOADSHA256);
     if let Some(promised) = digest.ok().and_then(|list| list.first().map(|digest| (*digest).to_owned()))
         && promised != hashed.payload
     {
-        return Err(damaged("its payload does not match the digest in its header".into()));
+        return Err(rpm.damaged("its payload does not match the digest in its header".into()));
     }
-    Ok(Whole { header, sha256: hashed.whole, size: hashed.size, content: content::content(&metadata) })
+    Ok(Whole { header, sha256: hashed.whole, size: hashed.size, content: content::content(&rpm.metadata) })
 }
 
 /// What every RPM's lead begins with.
 const MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+/// The arch that a file name gives a source RPM.
+const SOURCE: &str = "src";
 
-fn open(path: &Path) -> Result<(File, PackageMetadata), RpmError> {
-    let file = File::open(path).map_err(FileError::at("open", path))?;
-    let length = file.metadata().map_err(FileError::at("open", path))?.len();
-    if length == 0 {
-        return Err(RpmError::Empty(path.to_owned()));
+/// An open RPM whose headers have been read.
+#[derive(Debug)]
+pub struct Rpm<'a> {
+    path: &'a Path,
+    file: File,
+    length: u64,
+    metadata: PackageMetadata,
+}
+
+impl<'a> Rpm<'a> {
+    pub fn open(path: &'a Path) -> Result<Rpm<'a>, RpmError> {
+        Rpm::of(open_regular(path)?, path)
     }
-    let mut reader = BufReader::new(&file);
-    if !reader.fill_buf().map_err(FileError::at("read", path))?.starts_with(&MAGIC) {
-        let reason = "it does not begin as one does".into();
-        return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
+
+    /// The RPM that `file`, a regular one, is; `path` is for errors.
+    pub fn of(file: File, path: &'a Path) -> Result<Rpm<'a>, RpmError> {
+        let length = file.metadata().map_err(FileError::at("open", path))?.len();
+        if length == 0 {
+            return Err(RpmError::Empty(path.to_owned()));
+        }
+        let mut reader = BufReader::new(&file);
+        if !reader.fill_buf().map_err(FileError::at("read", path))?.starts_with(&MAGIC) {
+            let reason = "it does not begin as one does".into();
+            return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
+        }
+        vet::vet(&mut reader, length).map_err(|error| not_an_rpm(path, &error.into()))?;
+        reader.seek(SeekFrom::Start(0)).map_err(FileError::at("read", path))?;
+        let metadata = PackageMetadata::parse(&mut reader).map_err(|error| not_an_rpm(path, &error))?;
+        Ok(Rpm { path, file, length, metadata })
     }
-    vet::vet(&mut reader, length).map_err(|error| not_an_rpm(path, &error.into()))?;
-    reader.seek(SeekFrom::Start(0)).map_err(FileError::at("read", path))?;
-    match PackageMetadata::parse(&mut reader) {
-        Ok(metadata) => Ok((file, metadata)),
-        Err(error) => Err(not_an_rpm(path, &error)),
+
+    pub fn header(&self) -> Result<Header, RpmError> {
+        named(self.path, &self.metadata)
+    }
+
+    /// Whether the file is as long as its headers promise, as far as they do.
+    pub fn check_size(&self) -> Result<(), RpmError> {
+        let signature = &self.metadata.signature;
+        let short = signature.get_entry_data_as_u32(IndexSignatureTag::RPMSIGTAG_SIZE).map(u64::from);
+        // Above 4 GiB there is only this one.
+        let promised =
+            short.or_else(|_| signature.get_entry_data_as_u64(IndexSignatureTag::RPMSIGTAG_LONGSIZE));
+        let Ok(promised) = promised else { return Ok(()) };
+        let promised = promised.saturating_add(self.metadata.get_package_segment_offsets().header);
+        if promised == self.length {
+            return Ok(());
+        }
+        Err(self.damaged(format!("it has {} bytes where its header says {promised}", self.length)))
+    }
+
+    /// The file, at its beginning, and its length.
+    pub fn into_file(mut self) -> io::Result<(File, u64)> {
+        self.file.rewind()?;
+        Ok((self.file, self.length))
+    }
+
+    fn damaged(&self, what: String) -> RpmError {
+        RpmError::Damaged { path: self.path.to_owned(), what }
     }
 }
 
@@ -131,17 +201,17 @@ fn not_an_rpm(path: &Path, error: &rpm::Error) -> RpmError {
 }
 
 fn named(path: &Path, metadata: &PackageMetadata) -> Result<Header, RpmError> {
-    let read = || -> Result<Header, rpm::Error> {
-        let arch = if metadata.is_source_package() { "src" } else { metadata.get_arch()? };
-        Ok(Header {
-            name: metadata.get_name()?.to_owned(),
-            epoch: metadata.get_epoch().ok(),
-            version: metadata.get_version()?.to_owned(),
-            release: metadata.get_release()?.to_owned(),
-            arch: arch.to_owned(),
-        })
-    };
-    read().map_err(|error| not_an_rpm(path, &error))
+    let unread = |error: rpm::Error| not_an_rpm(path, &error);
+    let bad = |reason| RpmError::BadHeader { path: path.to_owned(), reason };
+    let (version, release) =
+        (metadata.get_version().map_err(unread)?, metadata.get_release().map_err(unread)?);
+    let arch = if metadata.is_source_package() { SOURCE } else { metadata.get_arch().map_err(unread)? };
+    Ok(Header {
+        name: metadata.get_name().map_err(unread)?.parse().map_err(bad)?,
+        epoch: metadata.get_epoch().ok(),
+        evr: format!("{version}-{release}").parse().map_err(bad)?,
+        arch: word("arch", arch).map_err(bad)?,
+    })
 }
 
 struct Hashed {

@@ -128,6 +128,9 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// File names in `collect_to`.
     pub collected: Vec<String>,
+    /// Why results were not taken, a sentence each.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Why the sandbox could not be made, or the results not be collected.
     pub error: Option<String>,
     /// A log could not be written for want of room.
@@ -153,7 +156,12 @@ pub struct StepReport {
 pub struct Launcher {
     exe: PathBuf,
     rootless: bool,
+    /// Bytes that a step's log may have.
+    log_limit: u64,
 }
+
+/// As long as a log that tells something can be.
+const LOG_LIMIT: u64 = 64 << 20;
 
 /// How long init has to end after SIGTERM. It only has to exit; the rest is the kernel's.
 const GRACE: Duration = Duration::from_secs(5);
@@ -169,7 +177,12 @@ impl Launcher {
 
     /// Sandboxes whose init is `exe`, which must know [`SUBCOMMAND`].
     pub fn new(exe: PathBuf) -> Launcher {
-        Launcher { exe, rootless: !nix::unistd::geteuid().is_root() }
+        Launcher { exe, rootless: !nix::unistd::geteuid().is_root(), log_limit: LOG_LIMIT }
+    }
+
+    /// Sandboxes whose steps' logs are kept to so many bytes.
+    pub fn with_log_limit(self, log_limit: u64) -> Launcher {
+        Launcher { log_limit, ..self }
     }
 
     /// Whether this is an ordinary user, and sandboxes need subordinate ids.
@@ -181,7 +194,7 @@ impl Launcher {
     pub fn run(&self, plan: &Plan) -> Result<Program, FileError> {
         let file = plan.report.with_extension("plan");
         // Strings, numbers and lists of them always serialize.
-        let json = serde_json::to_vec(plan).unwrap_or_default();
+        let json = serde_json::to_vec(&(plan, self.log_limit)).unwrap_or_default();
         std::fs::write(&file, json).map_err(FileError::at("write", &file))?;
         let mut program =
             self.unshare().args(["--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]);
@@ -194,6 +207,14 @@ impl Launcher {
     /// The program that removes `folders` with all that is in them, whoever owns it.
     pub fn remove(&self, folders: &[&Path]) -> Program {
         self.stage2(self.unshare().arg("--mount")).arg(REMOVE).args(folders)
+    }
+
+    /// The program that prints how many bytes of disk `folders` take, all in all in its last line (du(1)): files of
+    /// other owners included, nothing behind links, and nothing that a deep tree could hide.
+    pub fn measure(&self, folders: &[impl AsRef<Path>]) -> Program {
+        let program = if self.rootless { self.unshare().args(["--", "du"]) } else { Program::new("du") };
+        let how = ["--summarize", "--total", "--one-file-system", "--block-size=1", "--"];
+        program.args(how).args(folders.iter().map(AsRef::as_ref))
     }
 
     fn unshare(&self) -> Program {

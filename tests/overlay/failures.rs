@@ -191,5 +191,5 @@ async fn a_target_that_is_not_configured_is_told() {
     std::fs::remove_file(site.root.join("targets/mini.x86_64.repo")).unwrap();
     let built = site.build(&site.srpm("homeless", &script("", ""), &[])).await;
     assert_eq!(built.failure().class, Class::Config);
-    assert!(built.failure().lines[0].ends_with("targets there are: none"), "{:?}", built.failure().lines);
+    assert!(built.failure().lines[0].ends_with("targets here: none"), "{:?}", built.failure().lines);
 }

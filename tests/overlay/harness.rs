@@ -143,17 +143,21 @@ impl Site {
 
     /// The source RPM of [`Site::spec`].
     pub fn srpm(&self, name: &str, rest: &str, sources: &[(&str, &str)]) -> PathBuf {
-        let spec = self.spec(name, rest, sources);
-        let folder = spec.parent().unwrap().display();
+        self.pack_here(&self.spec(name, rest, sources))
+    }
+
+    /// The source RPM of a spec with its sources beside it, made by this machine's rpmbuild, as people make them.
+    pub fn pack_here(&self, spec: &Path) -> PathBuf {
+        let out = self.root.join("sources").join(uuid::Uuid::new_v4().to_string());
         let made = Command::new("rpmbuild")
-            .args(["-bs", "--nodeps", "--define", "dist .x", "--target", "noarch"])
-            .args(["--define".into(), format!("_sourcedir {folder}")])
-            .args(["--define".into(), format!("_srcrpmdir {folder}")])
-            .arg(&spec)
+            .args(["-bs", "--nodeps", "--define", "dist .x", "--define", "packing 1", "--target", "noarch"])
+            .args(["--define".into(), format!("_sourcedir {}", spec.parent().unwrap().display())])
+            .args(["--define".into(), format!("_srcrpmdir {}", out.display())])
+            .arg(spec)
             .output()
             .unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        spec.with_file_name(format!("{name}-1-1.x.src.rpm"))
+        assert!(made.status.success(), "{}: {}", spec.display(), String::from_utf8_lossy(&made.stderr));
+        std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path()
     }
 
     pub async fn build(&self, srpm: &Path) -> Built {
@@ -167,6 +171,7 @@ impl Site {
             arch: Arch::X86_64,
             disttag: &disttag,
             timeout: self.timeout,
+            quota: None,
         };
         let started = Instant::now();
         let outcome = self.engine.build(request, &self.cancel).await;

@@ -1,9 +1,11 @@
 //! The overlay engine, with real builds in real chroots of the mini distribution (`examples/mini-distro`).
 
 mod bases;
+mod collection;
 mod failures;
 mod harness;
 mod leftovers;
+mod limits;
 mod room;
 mod rootless;
 mod strictness;
@@ -44,9 +46,9 @@ async fn buildrequires_are_installed_and_nothing_else() {
 
     let with = site.build(&site.srpm("declared", &script("BuildRequires: zlib-devel", uses_zlib), &[])).await;
     with.succeeded();
-    assert!(with.outcome.buildroot.iter().any(|nevra| nevra.starts_with("zlib1g-dev-")));
-    assert!(with.log("installed_pkgs.log").contains("zlib1g-dev-"));
-    assert!(with.log("root.log").contains("zlib1g-dev"));
+    assert!(with.outcome.buildroot.iter().any(|nevra| nevra.starts_with("zlib-devel-")));
+    assert!(with.log("installed_pkgs.log").contains("zlib-devel-"));
+    assert!(with.log("root.log").contains("zlib-devel"));
     assert!(with.log("state.log").contains("Finish: build setup for declared-1-1.x.src.rpm"));
     // What was tried before the BuildRequires were there is nobody's business.
     assert!(!with.log("build.log").contains("Failed build dependencies"), "{}", with.log("build.log"));

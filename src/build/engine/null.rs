@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Outcome, Request};
 use crate::model::record::EngineName;
 use crate::model::{Arch, Class, Failure, Layout, Target};
+use crate::targets;
 
 const SECONDS: &str = "REIMZUL_NULL_ENGINE_SECONDS";
 
@@ -36,7 +37,7 @@ impl Null {
 
     /// See [`super::Engine::knows`].
     pub fn knows(&self, target: &Target, arch: Arch) -> bool {
-        self.layout.as_ref().is_some_and(|layout| layout.target_file(&target.configured_as(arch)).exists())
+        self.layout.as_ref().is_some_and(|layout| targets::overlay_file(layout, target, arch).exists())
     }
 
     pub async fn build(&self, request: Request<'_>, cancel: &CancellationToken) -> Outcome {

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::order::Ordered;
 use crate::cli::Failure;
 use crate::cli::watch::{self, Board, Watched};
 use crate::model::Class;
@@ -24,18 +25,19 @@ impl<'a> OneShot<'a> {
         OneShot { site, stop, board: Board::new(silent), builds: Vec::new() }
     }
 
-    /// Queues as many at a time as there are slots, each only once the repository holds what is built so far.
-    /// What lacked a BuildRequires is built again once more has succeeded than then.
-    pub async fn build_all(&mut self, packages: Vec<Accepted>) -> Result<(), Failure> {
-        let mut waiting: VecDeque<(Accepted, Option<usize>)> =
+    /// Queues as many at a time as there are slots, each only once what it needs of the others is built and in
+    /// the repository. What lacked a BuildRequires is built again once more has succeeded than then.
+    pub async fn build_all(&mut self, packages: Vec<Ordered>) -> Result<(), Failure> {
+        let mut waiting: VecDeque<(Ordered, Option<usize>)> =
             packages.into_iter().map(|package| (package, None)).collect();
-        let mut running: Vec<(Accepted, usize)> = Vec::new();
-        let mut lacking: Vec<(Accepted, usize, usize)> = Vec::new();
+        let mut running: Vec<(Ordered, usize)> = Vec::new();
+        let mut lacking: Vec<(Ordered, usize, usize)> = Vec::new();
         loop {
             while running.len() < self.site.config.slots && !self.stop.is_stopping() {
-                let Some((package, place)) = waiting.pop_front() else { break };
+                let Some(next) = next(&waiting, &running) else { break };
+                let Some((package, place)) = waiting.remove(next) else { break };
                 self.repository_is_current().await?;
-                let index = self.enqueue(&package, place).await?;
+                let index = self.enqueue(&package.accepted, place).await?;
                 running.push((package, index));
             }
             if running.is_empty() || self.stop.is_stopping() {
@@ -84,4 +86,14 @@ impl<'a> OneShot<'a> {
         let failure = outcome.and_then(|document| document.event.failure.as_ref());
         failure.is_some_and(|failure| failure.class == Class::Buildroot)
     }
+}
+
+/// The first package that waits for none of the others; any, where all that are left wait for each other.
+fn next(waiting: &VecDeque<(Ordered, Option<usize>)>, running: &[(Ordered, usize)]) -> Option<usize> {
+    let open = waiting.iter().map(|(package, _)| package).chain(running.iter().map(|(package, _)| package));
+    let open: Vec<&Ordered> = open.collect();
+    let is_free =
+        |(package, _): &(Ordered, _)| !open.iter().any(|other| package.needs.contains(&other.number));
+    let circle = (running.is_empty() && !waiting.is_empty()).then_some(0);
+    waiting.iter().position(is_free).or(circle)
 }

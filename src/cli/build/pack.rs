@@ -7,29 +7,115 @@ use crate::build::engine::overlay::Packing;
 use crate::cli::Failure;
 use crate::cli::submit::What;
 use crate::cli::watch::Board;
-use crate::model::{Arch, Target};
+use crate::model::Layout;
+use crate::model::name::word;
 use crate::role::Site;
 use crate::shutdown::Shutdown;
 use crate::submit::{self, Accepted, SubmitError};
-use crate::sys::fs;
+use crate::sys::fs::{self, FileError};
 
-/// Accepts every package, or says what is wrong with the first bad one. Nothing is queued.
+/// Larger than any spec: nothing is copied and parsed that cannot be one.
+const LARGEST_SPEC: u64 = 64 << 20;
+
+/// What was named, with what can be accepted already: the source RPMs.
+pub type Named = Vec<(PathBuf, Option<Accepted>)>;
+
+/// What costs nothing to find out is found out of every package first: making a source RPM may take a base chroot.
+pub fn look_at(layout: &Layout, what: &What, packages: &[PathBuf]) -> Result<Named, Failure> {
+    let look = |package: &PathBuf| {
+        let request = what.request(package.clone(), true)?;
+        submit::accept_target(layout, &request)?;
+        let accepted = match kind(package)? {
+            Kind::Srpm => Some(submit::accept(layout, &request)?),
+            Kind::Spec => None,
+        };
+        Ok((package.clone(), accepted))
+    };
+    packages.iter().map(look).collect()
+}
+
+/// Accepts every package, or says what is wrong with the first bad one. Nothing is queued, and nothing kept in
+/// `incoming/` unless all are good.
 pub async fn accept_all(
     site: &Site,
     what: &What,
-    packages: &[PathBuf],
+    named: Named,
     board: &Board,
     stop: &Shutdown,
 ) -> Result<Vec<Accepted>, Failure> {
-    let mut accepted = Vec::new();
-    for package in packages {
-        accepted.push(if package.extension().is_some_and(|extension| extension == "spec") {
-            accept_spec(site, what, package, board, stop).await?
-        } else {
-            submit::accept(&site.config.layout, &what.request(package.clone(), true)?)?
+    let out = Scratch::new(site);
+    let mut all = Vec::new();
+    for (package, accepted) in named {
+        all.push(match accepted {
+            Some(accepted) => accepted,
+            None => accept_spec(site, what, &package, &out, board, stop).await?,
         });
     }
-    Ok(accepted)
+    for package in &all {
+        package.keep(&site.config.layout)?;
+    }
+    Ok(all)
+}
+
+enum Kind {
+    Srpm,
+    Spec,
+}
+
+/// What a package is by its name; a spec must be a file, too.
+fn kind(package: &Path) -> Result<Kind, Failure> {
+    let usage = |why: String| Err(Failure::Usage(why));
+    let shown = package.display();
+    if package.is_dir() {
+        return usage(format!("{shown} is a directory: give source RPMs (.src.rpm) or specs (.spec)"));
+    }
+    match package.extension().and_then(|extension| extension.to_str()) {
+        Some("rpm") => return Ok(Kind::Srpm),
+        Some("spec") => {}
+        _ => {
+            return usage(format!(
+                "{shown} is neither a source RPM (.src.rpm) nor a spec (.spec) by its name"
+            ));
+        }
+    }
+    let name = package.file_name().unwrap_or_default().to_string_lossy();
+    word("spec name", &name).map_err(|error| Failure::Usage(error.to_string()))?;
+    if !package.exists() {
+        return usage(format!("{shown}: no such spec"));
+    }
+    let length = fs::open_regular(package)
+        .and_then(|file| file.metadata().map_err(FileError::at("read", package)))
+        .map_err(|error| Failure::Usage(error.to_string()))?
+        .len();
+    if length > LARGEST_SPEC {
+        return usage(format!("{shown} is no spec: it has {length} bytes"));
+    }
+    Ok(Kind::Spec)
+}
+
+/// A folder for source RPMs on their way, removed with the value.
+struct Scratch {
+    folder: PathBuf,
+}
+
+impl Scratch {
+    fn new(site: &Site) -> Scratch {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        Scratch { folder: site.config.layout.builder_cache().join("srpms").join(id) }
+    }
+
+    /// A new folder in it.
+    fn part(&self) -> Result<PathBuf, Failure> {
+        let part = self.folder.join(uuid::Uuid::new_v4().simple().to_string());
+        fs::make_dir(&part)?;
+        Ok(part)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.folder);
+    }
 }
 
 /// A spec becomes a source RPM in the target's own build root, where its macros mean what they will mean.
@@ -37,23 +123,17 @@ async fn accept_spec(
     site: &Site,
     what: &What,
     spec: &Path,
+    out: &Scratch,
     board: &Board,
     stop: &Shutdown,
 ) -> Result<Accepted, Failure> {
-    let layout = &site.config.layout;
-    if !spec.is_file() {
-        return Err(Failure::Usage(format!("{}: no such spec", spec.display())));
-    }
     let name = spec.file_name().unwrap_or_default().display();
     let busy = board.busy(&format!("making the source RPM of {name} (the first time also a base chroot)"));
-    let out = layout.builder_cache().join("srpms").join(uuid::Uuid::new_v4().simple().to_string());
-    fs::make_dir(&out)?;
-    let accepted = match pack(site, what, spec, &out, stop).await {
+    let accepted = match pack(site, what, spec, &out.part()?, stop).await {
         Ok(srpm) => accept_made(site, what, &srpm),
         Err(failure) => Err(failure),
     };
     busy.finish_and_clear();
-    let _ = fs::remove_dir(&out);
     accepted
 }
 
@@ -68,14 +148,13 @@ async fn pack(
         return Err(Failure::Usage(format!("{}: this engine builds source RPMs only", spec.display())));
     };
     let request = what.request(spec.to_owned(), true)?;
-    let arch: Arch = request.arch.parse().map_err(SubmitError::from)?;
-    let target: Target = request.target.with_arch(&request.arch).map_err(SubmitError::from)?;
-    submit::check_target(&site.config.layout, &target)?;
+    let (arch, target) = submit::accept_target(&site.config.layout, &request)?;
     let sourcedir = spec.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let packing = Packing { spec, sourcedir, target: &target, arch, disttag: &request.disttag, outdir: out };
     engine.make_srpm(&packing, stop.stop()).await.map_err(|failure| {
         let why = failure.lines.join("\n  ");
-        Failure::Usage(format!("{}: no source RPM could be made of it:\n  {why}", spec.display()))
+        let said = format!("{}: no source RPM could be made of it:\n  {why}", spec.display());
+        if failure.retry { Failure::System(said) } else { Failure::Usage(said) }
     })
 }
 

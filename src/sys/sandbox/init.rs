@@ -12,6 +12,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+use crate::sys::log::shorten;
+
 use super::{BUILD_ID, Failing, Plan, Report, Step, StepReport};
 
 /// The logs on the host, opened before it is out of sight.
@@ -19,14 +21,20 @@ pub struct Logs {
     state: Option<File>,
     /// One per step.
     steps: Vec<File>,
+    limit: u64,
 }
 
 impl Logs {
-    pub fn open(plan: &Plan) -> io::Result<Logs> {
+    /// A step's log is kept to `limit` bytes.
+    pub fn open(plan: &Plan, limit: u64) -> io::Result<Logs> {
         let append = |path: &std::path::PathBuf| File::options().create(true).append(true).open(path);
+        // Not to append, since its middle may have to go.
+        let log =
+            |step: &Step| File::options().create(true).truncate(false).read(true).write(true).open(&step.log);
         Ok(Logs {
             state: plan.state_log.as_ref().map(append).transpose()?,
-            steps: plan.steps.iter().map(|step| append(&step.log)).collect::<io::Result<_>>()?,
+            steps: plan.steps.iter().map(log).collect::<io::Result<_>>()?,
+            limit,
         })
     }
 
@@ -49,7 +57,7 @@ pub fn run_steps(plan: &Plan, mut logs: Logs, report: &mut Report) -> io::Result
     let files = std::mem::take(&mut logs.steps);
     for (step, log) in plan.steps.iter().zip(files) {
         logs.say("Start", step);
-        let (done, full) = run_step(step, log)?;
+        let (done, full) = run_step(step, log, logs.limit)?;
         report.full |= full;
         if !done.retracted {
             logs.say("Finish", step);
@@ -63,7 +71,7 @@ pub fn run_steps(plan: &Plan, mut logs: Logs, report: &mut Report) -> io::Result
     Ok(())
 }
 
-fn run_step(step: &Step, mut log: File) -> io::Result<(StepReport, bool)> {
+fn run_step(step: &Step, mut log: File, limit: u64) -> io::Result<(StepReport, bool)> {
     let started = Instant::now();
     let length = log.seek(SeekFrom::End(0))?;
     let (reader, writer) = io::pipe()?;
@@ -83,7 +91,7 @@ fn run_step(step: &Step, mut log: File) -> io::Result<(StepReport, bool)> {
             return Ok((StepReport { status: 127, ..StepReport::default() }, false));
         }
     };
-    let mut pump = Pump::new(log, started);
+    let mut pump = Pump::new(log, length, limit, started);
     let (status, pump) = std::thread::scope(|scope| {
         let pumping = scope.spawn(move || {
             pump.copy(reader);
@@ -102,7 +110,8 @@ fn run_step(step: &Step, mut log: File) -> io::Result<(StepReport, bool)> {
         Failing::Accepts(failure) => status == failure,
         Failing::Ends | Failing::Probe => false,
     };
-    if retracted {
+    // One whose middle went has no place to go back to.
+    if retracted && !pump.shortened {
         pump.log.set_len(length)?;
     }
     let seconds = started.elapsed().as_secs_f64();
@@ -151,6 +160,9 @@ fn kill_the_rest() {
 /// Copies a step's output to its log as it comes, and notes when which part of the spec began.
 struct Pump {
     log: File,
+    length: u64,
+    limit: u64,
+    shortened: bool,
     started: Instant,
     parts: Vec<(String, f64)>,
     line: Vec<u8>,
@@ -167,8 +179,17 @@ const PACKING: &[u8] = b"Processing files: ";
 const LONGEST_MARK: usize = 64;
 
 impl Pump {
-    fn new(log: File, started: Instant) -> Pump {
-        Pump { log, started, parts: Vec::new(), line: Vec::new(), full: false }
+    fn new(log: File, length: u64, limit: u64, started: Instant) -> Pump {
+        Pump {
+            log,
+            length,
+            limit,
+            shortened: false,
+            started,
+            parts: Vec::new(),
+            line: Vec::new(),
+            full: false,
+        }
     }
 
     fn copy(&mut self, mut from: PipeReader) {
@@ -177,7 +198,7 @@ impl Pump {
             match from.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(read) => {
-                    if let Err(error) = self.log.write_all(&buffer[..read]) {
+                    if let Err(error) = self.write(&buffer[..read]) {
                         // Read on: a program that nobody listens to would hang.
                         self.full |= error.kind() == io::ErrorKind::StorageFull;
                     }
@@ -187,6 +208,17 @@ impl Pump {
                 Err(_) => return,
             }
         }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.log.write_all(bytes)?;
+        self.length += bytes.len() as u64;
+        if self.length > self.limit {
+            self.length = shorten(&self.log, self.limit)?;
+            self.log.seek(SeekFrom::Start(self.length))?;
+            self.shortened = true;
+        }
+        Ok(())
     }
 
     fn look_for_marks(&mut self, bytes: &[u8]) {
@@ -224,7 +256,7 @@ mod tests {
     fn parts_are_noticed_however_the_output_is_cut_into_reads() {
         let output = b"x Executing(%no): y\nExecuting(%prep): /bin/sh\nmore\nExecuting(%build): /bin/sh\n";
         for size in [1, 7, 1000] {
-            let mut pump = Pump::new(tempfile::tempfile().unwrap(), Instant::now());
+            let mut pump = Pump::new(tempfile::tempfile().unwrap(), 0, 1 << 20, Instant::now());
             output.chunks(size).for_each(|piece| pump.look_for_marks(piece));
             let parts: Vec<_> = pump.parts.iter().map(|(name, _)| name.as_str()).collect();
             assert_eq!(parts, ["prep", "build"], "in pieces of {size}");

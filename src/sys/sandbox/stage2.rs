@@ -23,14 +23,14 @@ pub fn stage2(arguments: impl Iterator<Item = OsString>) -> i32 {
     match arguments.as_slice() {
         [remove_them, folders @ ..] if remove_them.as_os_str() == super::REMOVE => remove(folders),
         [file] => match read(file) {
-            Ok(plan) => run(&plan),
+            Ok((plan, log_limit)) => run(&plan, log_limit),
             Err(error) => misused(&format!("{}: {error}", file.display())),
         },
         _ => misused("it takes a plan"),
     }
 }
 
-fn read(file: &Path) -> io::Result<Plan> {
+fn read(file: &Path) -> io::Result<(Plan, u64)> {
     Ok(serde_json::from_slice(&fs::read(file)?)?)
 }
 
@@ -50,7 +50,7 @@ fn remove(folders: &[PathBuf]) -> i32 {
     status
 }
 
-fn run(plan: &Plan) -> i32 {
+fn run(plan: &Plan, log_limit: u64) -> i32 {
     // As init of its namespace this process gets no signal that it has no handler for, and the kernel ends
     // everything with it.
     if nix::unistd::getpid().as_raw() != 1 {
@@ -64,7 +64,7 @@ fn run(plan: &Plan) -> i32 {
     close_inherited();
     let Ok(report_file) = reserve(&plan.report) else { return FAILED };
     let mut report = Report::default();
-    if let Err(error) = carry_out(plan, &mut report) {
+    if let Err(error) = carry_out(plan, log_limit, &mut report) {
         report.error = Some(error.to_string());
     }
     let complete = report.error.is_none() && report.steps.len() == plan.steps.len();
@@ -92,9 +92,9 @@ fn write_report(mut file: File, report: &Report) -> io::Result<()> {
 
 type Problem = Box<dyn std::error::Error>;
 
-fn carry_out(plan: &Plan, report: &mut Report) -> Result<(), Problem> {
+fn carry_out(plan: &Plan, log_limit: u64, report: &mut Report) -> Result<(), Problem> {
     // Everything of the host is opened before it is out of sight.
-    let logs = Logs::open(plan)?;
+    let logs = Logs::open(plan, log_limit)?;
     let collect_to = plan.collect_to.as_deref().map(File::open).transpose()?;
     mounts::make(plan)?;
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
@@ -126,7 +126,8 @@ fn carry_out(plan: &Plan, report: &mut Report) -> Result<(), Problem> {
         return Ok(());
     }
     if let Some(to) = collect_to {
-        report.collected = collect::rpms(&plan.collect, &to)?;
+        let collected = collect::rpms(&plan.collect, &to)?;
+        (report.collected, report.refused) = (collected.taken, collected.refused);
     }
     if plan.furnish {
         furnish(&plan.at)?;

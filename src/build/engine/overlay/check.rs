@@ -7,23 +7,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::work::{Work, run_plan};
 use super::{Overlay, base, dnf};
+use crate::build::engine::check::{Finding, bad, good};
 use crate::sys::fs::{make_dir, remove_dir};
+use crate::sys::process::on_path;
 use crate::sys::sandbox::{Layers, Plan, View};
-
-/// One thing that was looked at, in a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub ok: bool,
-    pub text: String,
-}
-
-fn good(text: impl Into<String>) -> Finding {
-    Finding { ok: true, text: text.into() }
-}
-
-fn bad(text: impl Into<String>) -> Finding {
-    Finding { ok: false, text: text.into() }
-}
 
 /// See [`Overlay::check`].
 pub async fn check(overlay: &Overlay) -> Vec<Finding> {
@@ -62,11 +49,6 @@ fn programs(rootless: bool) -> Vec<Finding> {
         found.push(good("all programs that the overlay engine runs are installed"));
     }
     found
-}
-
-fn on_path(program: &str) -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
 }
 
 /// The highest id that a chroot has files of, `nobody`'s, must be mapped.

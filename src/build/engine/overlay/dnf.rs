@@ -8,10 +8,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::diagnose;
 use super::place::Place;
 use super::target::TargetFile;
 use super::work::{Work, run_plan};
+use crate::build::engine::diagnose;
 use crate::model::{Arch, Class, Failure};
 use crate::sys::fs::FileError;
 use crate::sys::process::{self, Program};

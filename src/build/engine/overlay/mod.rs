@@ -7,7 +7,6 @@
 
 mod base;
 mod check;
-mod diagnose;
 mod dnf;
 mod install;
 mod pack;
@@ -23,17 +22,18 @@ use std::path::PathBuf;
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::check::Finding;
 pub use self::pack::Packing;
 
 use self::dnf::Dnf;
 use self::place::Place;
 use self::target::TargetFile;
+use super::check::Finding;
 use super::{Outcome, Request};
 use crate::model::record::EngineName;
 use crate::model::{Arch, Class, Failure, Layout, Target};
 use crate::sys::fs::FileError;
 use crate::sys::sandbox::Launcher;
+use crate::targets;
 
 /// See the module.
 #[derive(Debug, Clone)]
@@ -46,6 +46,11 @@ impl Overlay {
     /// The engine of the root folder that `layout` is about.
     pub fn new(layout: Layout) -> Overlay {
         Overlay { layout, launcher: Launcher::of_this_program() }
+    }
+
+    /// Has builds' logs kept to so many bytes.
+    pub fn with_log_limit(self, bytes: u64) -> Overlay {
+        Overlay { launcher: self.launcher.with_log_limit(bytes), ..self }
     }
 
     /// Has `exe` be the sandboxes' init, in a program that does not call [`crate::sys::sandbox::stage2`] itself.
@@ -65,7 +70,7 @@ impl Overlay {
 
     /// See [`super::Engine::knows`].
     pub fn knows(&self, target: &Target, arch: Arch) -> bool {
-        TargetFile::path_for_arch(&self.layout, target, arch).exists()
+        targets::overlay_file(&self.layout, target, arch).exists()
     }
 
     /// Removes what builders that died left behind. To be called when a worker starts.

@@ -11,9 +11,10 @@ use super::dnf::{Call, Dnf, disk};
 use super::place::{self, BuildFolder};
 use super::rpmbuild::Chroot;
 use super::source::Source;
-use super::work::{NO_ROOM, Work, run_plan};
-use super::{Overlay, diagnose, results};
-use crate::build::engine::{Outcome, Request};
+use super::work::{Work, run_plan};
+use super::{Overlay, results};
+use crate::build::engine::{NO_ROOM, Outcome, Request, diagnose};
+use crate::build::limits::Quota;
 use crate::model::{Class, Failure};
 use crate::sys::fs::{FileError, free_bytes, make_dir};
 use crate::sys::sandbox::{Layers, Plan, Report, StepReport};
@@ -83,6 +84,9 @@ impl Build<'_> {
         let base = base::acquire(&self.dnf, &self.log("root.log"), &self.log("state.log"), &work).await?;
         let folder = self.dnf.place.new_build().await.map_err(|error| disk(&error))?;
         note(durations, base::PHASE, started.elapsed().as_secs_f64());
+        if let Some(quota) = self.request.quota {
+            quota.occupies(&folder.path(""));
+        }
 
         let work = Work::within(limit, cancel);
         let wasted = cancel.child_token();
@@ -93,13 +97,18 @@ impl Build<'_> {
             }
             verdict
         };
-        let build_work = work.under(&wasted);
+        let quota = self.request.quota;
+        // Bases are everybody's, and made and asked about outside of it.
+        let build_work = work.under(&wasted).within_cgroup(quota.and_then(Quota::cgroup));
         let (verdict, built) = tokio::join!(ask, self.on_base(&base, &folder, durations, &build_work));
         let finished = match (verdict?, built) {
             (Verdict::Outdated, _) => Ok(Verdict::Outdated),
             (Verdict::Current, Err(failure)) => Err(failure),
             (Verdict::Current, Ok(())) => self.keep(&folder, durations).map(|()| Verdict::Current),
         };
+        if let Some(quota) = quota {
+            quota.measure().await;
+        }
         place::clear_away(folder, &self.dnf);
         finished
     }
@@ -241,10 +250,13 @@ impl Build<'_> {
 
     /// A build that was ended from outside: what it was at, from the log.
     fn ended(&self, failure: Failure) -> Failure {
-        let tail = diagnose::read_tail(&self.log("build.log"), 0);
-        let phase = diagnose::last_part(&tail).unwrap_or(failure.phase);
+        let log = self.log("build.log");
+        let tail = diagnose::read_tail(&log, 0);
+        // Of a log that does not end, the end tells nothing.
+        let part = diagnose::last_part(&tail).or_else(|| diagnose::last_part(&diagnose::read_head(&log)));
+        let phase = part.unwrap_or(failure.phase);
         let mut lines = failure.lines;
-        lines.extend(diagnose::last_said(&tail));
+        lines.extend(diagnose::last_lines(&tail, 3));
         Failure { phase, lines, log: Some("build.log".into()), ..failure }
     }
 

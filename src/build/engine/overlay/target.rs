@@ -20,6 +20,8 @@ use std::time::Duration;
 use configparser::ini::Ini;
 
 use crate::model::{Arch, Disttag, Layout, Target};
+use crate::sys::ini::{self, Double};
+use crate::targets::{self, UnknownTarget};
 
 const SECTION: &str = "reimzul";
 const KEYS: [&str; 6] = ["buildroot", "disttag", "timeout", "own_repository", "releasever", "rpmdb"];
@@ -53,8 +55,8 @@ pub struct Repository {
 /// A target that cannot be built for.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    #[error("no target '{target}': there is no file {}; targets there are: {known}", path.display())]
-    Unknown { target: String, path: PathBuf, known: String },
+    #[error(transparent)]
+    Unknown(#[from] UnknownTarget),
     #[error("cannot read the target file {}: {source}", path.display())]
     Unreadable { path: PathBuf, source: io::Error },
     #[error("the target file {} {what}", path.display())]
@@ -62,28 +64,15 @@ pub enum TargetError {
 }
 
 impl TargetFile {
-    /// Reads the file of `target`.
-    pub fn load(layout: &Layout, target: &Target) -> Result<TargetFile, TargetError> {
-        TargetFile::load_as(layout, target, target)
-    }
-
     /// Reads the file for builds of `arch` into `target`. A companion arch has a file of its own: that of
     /// `c7.u.x86_64` for i386 is `c7.u.i386.repo`. For noarch it may have one.
     pub fn for_arch(layout: &Layout, target: &Target, arch: Arch) -> Result<TargetFile, TargetError> {
-        TargetFile::load_as(layout, target, &file_for_arch(layout, target, arch))
-    }
-
-    /// Where the file that [`TargetFile::for_arch`] reads is, or would be.
-    pub fn path_for_arch(layout: &Layout, target: &Target, arch: Arch) -> PathBuf {
-        layout.target_file(&file_for_arch(layout, target, arch))
-    }
-
-    fn load_as(layout: &Layout, target: &Target, file: &Target) -> Result<TargetFile, TargetError> {
+        let file = &targets::overlay_name(layout, target, arch);
         let path = layout.target_file(file);
-        let text = match std::fs::read_to_string(&path) {
+        let text = match ini::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(TargetError::Unknown { target: file.to_string(), path, known: known(layout) });
+                return Err(targets::unknown_to_overlay(layout, target, arch).into());
             }
             Err(source) => return Err(TargetError::Unreadable { path, source }),
         };
@@ -201,23 +190,6 @@ const OWN_ID: &str = "reimzul-own";
 
 /// What stands in the file's name for a companion arch; `None` where it is the target's own.
 /// The name of the file for builds of `arch` into `target`.
-fn file_for_arch(layout: &Layout, target: &Target, arch: Arch) -> Target {
-    let file = target.configured_as(arch);
-    if arch == Arch::Noarch && !layout.target_file(&file).exists() { target.clone() } else { file }
-}
-
-fn known(layout: &Layout) -> String {
-    let mut names: Vec<String> = std::fs::read_dir(layout.targets())
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| {
-            entry.ok()?.file_name().into_string().ok()?.strip_suffix(".repo").map(str::to_owned)
-        })
-        .collect();
-    names.sort();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
 /// Our section's lines, and all others.
 fn split(text: &str) -> (String, String) {
     let (mut ours, mut theirs, mut in_ours) = (String::new(), String::new(), false);
@@ -234,6 +206,13 @@ fn split(text: &str) -> (String, String) {
 }
 
 fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
+    match ini::first_double(text) {
+        Some(Double::Section(_)) => return Err("has the section [reimzul] twice; make it one".into()),
+        Some(Double::Key { key, .. }) => {
+            return Err(format!("has the key '{}' twice in its section [reimzul]", key.escape_debug()));
+        }
+        None => {}
+    }
     let mut ini = Ini::new_cs();
     ini.set_multiline(true);
     let sections = ini
@@ -242,7 +221,11 @@ fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
     let mut values = BTreeMap::new();
     for (key, value) in sections.into_values().flatten() {
         if !KEYS.contains(&key.as_str()) {
-            return Err(format!("has an unknown key '{key}' in its section [reimzul]{}", nearest(&key)));
+            return Err(format!(
+                "has an unknown key '{}' in its section [reimzul]{}",
+                key.escape_debug(),
+                nearest(&key)
+            ));
         }
         values.insert(key, value.unwrap_or_default());
     }
@@ -250,8 +233,7 @@ fn read_section(text: &str) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn nearest(key: &str) -> String {
-    let near = KEYS.into_iter().max_by(|a, b| strsim::jaro(a, key).total_cmp(&strsim::jaro(b, key)));
-    near.map(|near| format!(": did you mean '{near}'?")).unwrap_or_default()
+    ini::nearest(key, KEYS.into_iter()).map(|near| format!(", did you mean '{near}'?")).unwrap_or_default()
 }
 
 /// Puts the root folder in place of `$root` and `${root}`; `$rootfs` is another variable, and none of ours.
@@ -357,7 +339,7 @@ mod tests {
             ]
             .join("\n"),
             @r"
-        has an unknown key 'distag' in its section [reimzul]: did you mean 'disttag'?
+        has an unknown key 'distag' in its section [reimzul], did you mean 'disttag'?
         lacks the line 'buildroot = …' in its section [reimzul]: give the packages and @groups of a build root, such as @buildsys-build
         names no repository: add a section with a baseurl, as in any .repo file
         has a section [main]: dnf's own settings are given by the engine
@@ -374,11 +356,15 @@ mod tests {
     fn an_unknown_target_lists_those_there_are() {
         let dir = tempfile::tempdir().unwrap();
         let layout = Layout::new(dir.path());
-        let load = || TargetFile::load(&layout, &"no.x86_64".parse().unwrap()).unwrap_err().to_string();
-        assert!(load().ends_with("targets there are: none"), "{}", load());
+        let load = || {
+            TargetFile::for_arch(&layout, &"no.x86_64".parse().unwrap(), Arch::X86_64)
+                .unwrap_err()
+                .to_string()
+        };
+        assert!(load().ends_with("targets here: none"), "{}", load());
         std::fs::create_dir(layout.targets()).unwrap();
         std::fs::write(layout.targets().join("a.x86_64.repo"), TEXT).unwrap();
-        assert!(load().ends_with("targets there are: a.x86_64"), "{}", load());
+        assert!(load().ends_with("targets here: a.x86_64"), "{}", load());
     }
 
     #[test]

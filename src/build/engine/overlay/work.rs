@@ -5,15 +5,13 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::diagnose;
 use super::dnf::disk;
+use crate::build::engine::{NO_ROOM, diagnose};
 use crate::model::{Class, Failure};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
 use crate::sys::sandbox::{Launcher, Plan, Report};
-
-/// A file system with less than this free, in bytes, is full to a build.
-pub const NO_ROOM: u64 = 64 << 20;
 
 /// The bounds.
 #[derive(Debug, Clone)]
@@ -21,6 +19,8 @@ pub struct Work<'a> {
     limit: Duration,
     deadline: Instant,
     pub cancel: &'a CancellationToken,
+    /// The control group that it runs in.
+    cgroup: Option<&'a Cgroup>,
 }
 
 impl<'a> Work<'a> {
@@ -30,12 +30,17 @@ impl<'a> Work<'a> {
         let deadline = Instant::now()
             .checked_add(limit)
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
-        Work { limit, deadline, cancel }
+        Work { limit, deadline, cancel, cgroup: None }
+    }
+
+    /// The same bounds, within a control group.
+    pub fn within_cgroup(self, cgroup: Option<&'a Cgroup>) -> Work<'a> {
+        Work { cgroup, ..self }
     }
 
     /// The same limit under another cancellation.
-    pub fn under<'b>(&self, cancel: &'b CancellationToken) -> Work<'b> {
-        Work { limit: self.limit, deadline: self.deadline, cancel }
+    pub fn under(&self, cancel: &'a CancellationToken) -> Work<'a> {
+        Work { cancel, ..*self }
     }
 
     fn left(&self) -> Duration {
@@ -54,7 +59,7 @@ pub async fn run_plan(
     let own_log = scratch.join("sandbox.log");
     let report = plan.report.clone();
     let _ = std::fs::remove_file(&report);
-    let program = launcher.run(&plan).map_err(|error| disk(&error))?;
+    let program = launcher.run(&plan).map_err(|error| disk(&error))?.limited_by(work.cgroup);
     let end = process::run(&program, &own_log, Some(work.left()), work.cancel).await;
     let end = end.map_err(|error| Failure::new(Class::Config, phase, error.to_string()).retried(true))?;
     match (end, Report::read(&report)) {
@@ -68,18 +73,22 @@ pub async fn run_plan(
             let class = if full || error.contains(diagnose::NO_SPACE) { Class::Disk } else { Class::Config };
             Err(Failure::new(class, phase, format!("the sandbox failed: {error}")).retried(true))
         }
+        (_, Some(Report { refused, .. })) if !refused.is_empty() => Err(results_refused(&refused)),
         (_, Some(report)) => Ok(report),
         (_, None) if free_bytes(scratch).is_some_and(|free| free < NO_ROOM) => {
             Err(Failure::new(Class::Disk, phase, format!("{}, on the builder", diagnose::NO_SPACE)))
         }
         (end, None) => {
-            let said = diagnose::read_tail(&own_log, 0);
-            let said = said.lines().last().unwrap_or("it said nothing");
-            Err(Failure::new(
-                Class::Killed,
-                phase,
-                format!("the sandbox ended by {end}: {}", diagnose::clean(said)),
-            ))
+            let said = diagnose::last_said(&diagnose::read_tail(&own_log, 0));
+            let said = said.unwrap_or_else(|| "it said nothing".to_owned());
+            Err(Failure::new(Class::Killed, phase, format!("the sandbox ended by {end}: {said}")))
         }
     }
+}
+
+/// What the build left is nothing that an RPM build leaves.
+fn results_refused(refused: &[String]) -> Failure {
+    let mut failure = Failure::new(Class::Packaging, "collect", "");
+    failure.lines = refused.iter().take(5).map(|line| diagnose::clean(line)).collect();
+    failure
 }
