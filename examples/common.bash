@@ -45,15 +45,26 @@ fail() {
 
 # --- what is there ---------------------------------------------------------------------------
 
+# Version and release of packages, as their specs are now.
+declare -A evr_of=()
+know() {
+    local package evr specs=()
+    for package in "$@"; do
+        specs+=("$packages/$package/$package.spec")
+    done
+    while read -r package evr; do
+        evr_of[$package]=$evr
+    done < <(rpmspec -q --srpm --define "dist $disttag" --qf '%{name} %{version}-%{release}\n' "${specs[@]}")
+}
+
 # The folder of the newest build of a package for an arch, as its spec and sources are now; fails if there is
 # none with RPMs.
 built() {
-    local folder=$packages/$1 arch=$2 package evr build newest=
-    read -r package evr < <(rpmspec -q --srpm --define "dist $disttag" \
-        --qf '%{name} %{version}-%{release}\n' "$folder/$1.spec")
-    for build in "$repository/$package"/*/"$evr.$arch"; do
+    local package=$1 arch=$2 build newest=
+    [[ -n ${evr_of[$package]:-} ]] || know "$package"
+    for build in "$repository/$package"/*/"${evr_of[$package]}.$arch"; do
         if [[ -e $build/build.json ]] && compgen -G "$build/*.rpm" >/dev/null &&
-            [[ -z $(find "$folder" -type f -newer "$build/build.json") ]]; then
+            [[ -z $(find "$packages/$package" -type f -newer "$build/build.json") ]]; then
             newest=$build
         fi
     done
