@@ -32,6 +32,14 @@ pub struct Completions {
     shell: Shell,
 }
 
+/// Where zsh loads the script from its `fpath`, that is at the first Tab, which is to be answered too
+/// (zshcompsys(1), "Autoloaded files").
+const ZSH_FROM_FPATH: &[u8] = b"
+if [[ $funcstack[1] == _reimzul ]]; then
+    _clap_dynamic_completer_reimzul \"$@\"
+fi
+";
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -48,6 +56,9 @@ impl Completions {
         };
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, "reimzul", "reimzul", "reimzul", &mut script)?;
+        if let Shell::Zsh = self.shell {
+            script.extend_from_slice(ZSH_FROM_FPATH);
+        }
         ui::bytes_out(&script);
         Ok(exit::OK)
     }
