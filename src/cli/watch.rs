@@ -139,7 +139,7 @@ impl Board {
         bar
     }
 
-    /// The same, unless it is finished within a second.
+    /// The same, until what is returned is dropped, unless that is within a second.
     pub fn busy_if_long(&self, what: &str) -> Busy {
         let (bar, said) = (ProgressBar::hidden().with_style(style()), what.to_owned());
         let later = (self.live || !self.silent).then(|| {
@@ -210,9 +210,9 @@ pub struct Busy {
     later: Option<tokio::task::JoinHandle<()>>,
 }
 
-impl Busy {
-    pub fn finish(self) {
-        if let Some(later) = self.later {
+impl Drop for Busy {
+    fn drop(&mut self) {
+        if let Some(later) = &self.later {
             later.abort();
         }
         self.bar.finish_and_clear();
