@@ -127,7 +127,7 @@ fn print(found: &[Document], jobs: &Jobs) {
 fn tell_why(site: &Site, found: &[Document]) {
     for document in found {
         let Some(failure) = &document.event.failure else { continue };
-        let named = named::Named { path: document.event.path(), document: Some(document.clone()) };
+        let named = named::Named { path: document.event.path(), document: Some(document.clone()), job: None };
         let log = named.folder(&site.config.layout).map(|folder| folder.join(failure.log_name()));
         let log = log.filter(|log| log.exists()).map(|log| ui::short(&log));
         ui::say!();
