@@ -108,9 +108,10 @@ impl Logs {
 }
 
 /// Says below a failed build's log which of its lines tell why; not on the output, which is the log and nothing else.
+/// A failure that names no log is the whole text of the log already.
 fn tell_why(named: &Named) {
     let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
-    if let Some(failure) = failure {
+    if let Some(failure) = failure.filter(|failure| failure.log.is_some()) {
         ui::tell!("{} failure in {}:", failure.class, plain(&failure.phase));
         for line in &failure.lines {
             ui::tell!("  {}", plain(line));
