@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use configparser::ini::{Ini, IniDefault};
 
-use crate::model::Layout;
+use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 
@@ -17,6 +17,15 @@ use crate::sys::process::node_name;
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
 const SITE_ROOT: &str = "/srv/reimzul";
 const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
+
+/// Enough for a base chroot and a build of middling size, so that no build is begun that is likely to fail.
+const MIN_FREE: Size = Size(2 << 30);
+/// With less no build would get anywhere.
+const LEAST_LIMIT: Size = Size(16 << 20);
+const MOST: Size = Size(1 << 60);
+/// Both ends of a log that long are still read by a person.
+const LOG_LIMIT: Size = Size(64 << 20);
+const LOG_LIMITS: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 
 /// A configuration that cannot be used: one sentence each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -104,8 +113,12 @@ pub struct Config {
     /// How often a build that failed through the farm's fault is tried in all.
     pub tries: usize,
     pub retry_delay: Duration,
-    /// Bytes that a build's log may have; past it the middle is left out.
-    pub log_limit: u64,
+    /// What a build's log may be; past it the middle is left out.
+    pub log_limit: Size,
+    /// What a build may use.
+    pub limits: Limits,
+    /// A worker takes no jobs while less is free where it builds; zero: it does not look.
+    pub min_free: Size,
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
@@ -118,7 +131,21 @@ const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
     ("reimzul", &["root"]),
-    ("worker", &["slots", "engine", "tries", "retry_delay", "log_limit"]),
+    (
+        "worker",
+        &[
+            "slots",
+            "engine",
+            "tries",
+            "retry_delay",
+            "log_limit",
+            "memory",
+            "processes",
+            "cpus",
+            "disk",
+            "min_free",
+        ],
+    ),
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
@@ -191,7 +218,9 @@ impl Config {
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
-            log_limit: values.size("worker", "log_limit", 64 << 20, 1 << 20..=1 << 40)?,
+            log_limit: values.size("worker", "log_limit", LOG_LIMITS)?.unwrap_or(LOG_LIMIT),
+            limits: values.limits()?,
+            min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             unused: unused(&sections),
@@ -311,35 +340,6 @@ impl Values<'_> {
         })
     }
 
-    /// Bytes, with a K, M or G for 1024 of the one before.
-    fn size(
-        &self,
-        section: &'static str,
-        key: &'static str,
-        default: u64,
-        range: std::ops::RangeInclusive<u64>,
-    ) -> Result<u64, ConfigError> {
-        let Some(value) = self.get(section, key) else { return Ok(default) };
-        let (number, unit) = match value.find(|c: char| !c.is_ascii_digit()) {
-            None => (value, 0),
-            Some(at) => (
-                &value[..at],
-                match value[at..].trim_start() {
-                    "K" | "k" => 10,
-                    "M" | "m" => 20,
-                    "G" | "g" => 30,
-                    _ => u32::MAX,
-                },
-            ),
-        };
-        let bytes =
-            number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(unit)?));
-        bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
-            let (least, most) = (range.start() >> 20, range.end() >> 30);
-            self.bad(section, key, value, format!("a size such as 64M, from {least}M to {most}G"))
-        })
-    }
-
     fn boolean(&self, section: &'static str, key: &'static str, default: bool) -> Result<bool, ConfigError> {
         let Some(value) = self.get(section, key) else { return Ok(default) };
         match value.to_ascii_lowercase().as_str() {
@@ -347,6 +347,39 @@ impl Values<'_> {
             "false" | "no" | "0" | "off" => Ok(false),
             _ => Err(self.bad(section, key, value, "True or False, yes or no, 1 or 0")),
         }
+    }
+
+    fn size(
+        &self,
+        section: &'static str,
+        key: &'static str,
+        range: std::ops::RangeInclusive<Size>,
+    ) -> Result<Option<Size>, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(None) };
+        let size = value.parse().ok().filter(|size| range.contains(size));
+        let (least, most) = (range.start(), range.end());
+        let bad =
+            || self.bad(section, key, value, format!("a size such as 64M or 8G, from {least} to {most}"));
+        size.ok_or_else(bad).map(Some)
+    }
+
+    fn limits(&self) -> Result<Limits, ConfigError> {
+        let size = |key| self.size("worker", key, LEAST_LIMIT..=MOST);
+        let processes = match self.number("worker", "processes", 0, 16..=4_194_304)? {
+            0 => None,
+            most => Some(most as u64),
+        };
+        let cpus = match self.get("worker", "cpus") {
+            None => None,
+            Some(value) => {
+                let number: Option<f64> =
+                    value.parse().ok().filter(|number| (0.01..=8192.0).contains(number));
+                Some(number.ok_or_else(|| {
+                    self.bad("worker", "cpus", value, "a number from 0.01 to 8192, such as 2 or 0.5")
+                })?)
+            }
+        };
+        Ok(Limits { memory: size("memory")?, processes, cpus, disk: size("disk")? })
     }
 
     fn engine(&self) -> Result<EngineChoice, ConfigError> {
@@ -430,6 +463,28 @@ mod tests {
         assert_eq!(other.layout.mock_configs(), Path::new("/r/cfg"));
         assert_eq!(other.layout.mock_own_configs(), Path::new("/opt/mock"));
         assert_eq!((other.mock.update, usual.mock.update), (Some(false), None));
+    }
+
+    #[test]
+    fn limits_are_sizes_and_numbers() {
+        let text = "[worker]\nmemory = 8G\nprocesses = 2000\ncpus = 1.5\ndisk = 20g\nmin_free = 0\n";
+        let config = load(text).unwrap();
+        let limits = Limits {
+            memory: Some(Size(8 << 30)),
+            processes: Some(2000),
+            cpus: Some(1.5),
+            disk: Some(Size(20 << 30)),
+        };
+        assert_eq!((config.limits, config.min_free), (limits, Size(0)));
+        assert_eq!(load("").unwrap().limits, Limits::default());
+        for bad in ["memory = much", "memory = 1M", "processes = 1", "cpus = 0", "cpus = nan", "disk = -1G"] {
+            assert!(load(&format!("[worker]\n{bad}\n")).is_err(), "{bad}");
+        }
+        let said = load("[worker]\ndisk = big\n").unwrap_err().to_string();
+        assert_eq!(
+            said,
+            "test.ini: disk in section [worker] is 'big', but must be a size such as 64M or 8G, from 16 MiB to 1048576 TiB"
+        );
     }
 
     #[test]

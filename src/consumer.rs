@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::queue::{GiveUp, Job, Lease, Queue, QueueError};
 use crate::shutdown::Shutdown;
 
@@ -39,6 +41,12 @@ pub trait Handler: Sync {
     /// How many jobs are wanted at once, where so many wait.
     const MOST: usize = 1;
 
+    /// Waits until a job may be taken, or for the end; what it returns is cancelled when none may be any more.
+    fn open(&self, shutdown: &Shutdown) -> impl Future<Output = CancellationToken> + Send {
+        let open = shutdown.stop().clone();
+        async move { open }
+    }
+
     /// A verdict per job, in their order. A job without one is handed back.
     fn handle(&self, jobs: &[Delivery]) -> impl Future<Output = Vec<Verdict>> + Send;
 }
@@ -46,7 +54,11 @@ pub trait Handler: Sync {
 /// Takes jobs from `tubes` and has them handled, until told to stop.
 pub async fn run<H: Handler>(queue: &Queue, tubes: &[String], shutdown: &Shutdown, handler: &H) {
     while !shutdown.is_stopping() {
-        match reserve(queue, tubes, H::MOST, shutdown).await {
+        let open = handler.open(shutdown).await;
+        if shutdown.is_stopping() {
+            break;
+        }
+        match reserve(queue, tubes, H::MOST, &open).await {
             Ok(batch) if batch.is_empty() => {}
             Ok(batch) => work_off(queue, &batch, handler).await,
             Err(error) => {
@@ -62,12 +74,12 @@ async fn reserve(
     queue: &Queue,
     tubes: &[String],
     most: usize,
-    shutdown: &Shutdown,
+    open: &CancellationToken,
 ) -> Result<Vec<Delivery>, QueueError> {
     let mut batch = Vec::new();
     let mut wait = WAIT;
     while batch.len() < most {
-        match queue.reserve(tubes, wait, shutdown.stop()).await {
+        match queue.reserve(tubes, wait, open).await {
             Ok(Some((job, lease))) => batch.push(Delivery { job, lease }),
             Ok(None) => break,
             Err(error) if batch.is_empty() => return Err(error),

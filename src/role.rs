@@ -9,10 +9,11 @@ use crate::build::engine::Engine;
 use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::null::Null;
 use crate::build::engine::overlay::Overlay;
+use crate::build::limits::{Guard, Unenforceable};
 use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
-use crate::queue::{CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
+use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
 use crate::repo::Repogen;
 use crate::shutdown::Shutdown;
 use crate::sign::Signer;
@@ -91,7 +92,7 @@ impl Site {
                 Engine::Mock(Mock::new(self.config.layout.clone(), settings))
             }
             EngineChoice::Auto | EngineChoice::Overlay => Engine::Overlay(
-                Overlay::new(self.config.layout.clone()).with_log_limit(self.config.log_limit),
+                Overlay::new(self.config.layout.clone()).with_log_limit(self.config.log_limit.0),
             ),
             EngineChoice::Null => Engine::Null(Null::from_environment(self.config.layout.clone())),
         }
@@ -101,7 +102,10 @@ impl Site {
     pub async fn run(&self, role: Role, shutdown: &Shutdown) {
         tracing::debug!("{} begins", role.as_str());
         match role {
-            Role::Worker => self.worker().run(shutdown).await,
+            Role::Worker => match self.worker() {
+                Ok(worker) => worker.run(shutdown).await,
+                Err(error) => tracing::error!("no worker runs: {error}"),
+            },
             Role::Repogen => self.repogen().run(&self.queue, shutdown).await,
             Role::Notifier => self.notifier().run(shutdown).await,
             Role::Signer => self.signer().run(&self.queue, shutdown).await,
@@ -116,14 +120,20 @@ impl Site {
         crew.end().await;
     }
 
-    fn worker(&self) -> Worker {
-        Worker {
+    /// Whether this machine can do what `roles` are configured for.
+    pub fn check(&self, roles: &[Role]) -> Result<(), Unenforceable> {
+        if roles.contains(&Role::Worker) { Guard::of(&self.config).map(drop) } else { Ok(()) }
+    }
+
+    fn worker(&self) -> Result<Worker, Unenforceable> {
+        Ok(Worker {
             config: self.config.clone(),
             queue: self.queue.clone(),
             stamps: self.stamps.clone(),
             upload: Upload::Local(self.config.layout.clone()),
             engine: self.engine(),
-        }
+            guard: Guard::of(&self.config)?,
+        })
     }
 
     fn repogen(&self) -> Repogen {
@@ -217,13 +227,13 @@ impl Crew {
     }
 
     async fn is_busy(&self) -> bool {
-        let tube = |role: &Role| match role {
-            Role::Worker => None,
-            Role::Repogen => Some(CREATEREPO),
-            Role::Notifier => Some(NOTIFY),
-            Role::Signer => Some(TOSIGN),
+        let tubes = |role: &Role| match role {
+            Role::Worker => &[][..],
+            Role::Repogen => &[CREATEREPO][..],
+            Role::Notifier => &[NOTIFY, BUILDERS],
+            Role::Signer => &[TOSIGN],
         };
-        let tubes: Vec<&str> = self.others.iter().filter_map(|(role, _)| tube(role)).collect();
+        let tubes: Vec<&str> = self.others.iter().flat_map(|(role, _)| tubes(role)).copied().collect();
         let Ok(stats) = self.site.queue.stats().await else { return false };
         let waits =
             |stats: &TubeStats| tubes.contains(&stats.tube.as_str()) && stats.ready + stats.reserved > 0;

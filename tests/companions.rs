@@ -223,6 +223,7 @@ fn builds_of_one_source_are_compared_by_files_and_dependencies() {
             source: Source { file: String::new(), size: 0, sha256: String::new() },
             results: results.iter().map(|&result| result.clone()).collect(),
             durations: BTreeMap::new(),
+            resources: reimzul::model::Resources::default(),
             started: String::new(),
             finished: String::new(),
             engine: EngineName { name: String::new(), version: String::new() },

@@ -200,6 +200,47 @@ fn unpacked(root: &Root, rpm: &Path) -> PathBuf {
     folder
 }
 
+#[test]
+fn a_build_over_its_limit_is_told_by_every_command_and_what_builds_use_is_recorded() {
+    let root = root();
+    let ini = root.read("reimzul.ini") + "memory = 300M\ndisk = 2G\n";
+    root.write("reimzul.ini", &ini);
+    let checked = root.run(&["check-config"]);
+    if !checked.out.contains("memory per build: 300 MiB, by a cgroup in ") {
+        println!("skipped: {}", checked.out);
+        return;
+    }
+    let eats = "head -c 2000M /dev/zero | tail -n 1 > /dev/null";
+    let hungry = format!(
+        "Name: hungry\nVersion: 1\nRelease: 1%{{?dist}}\nSummary: Hungry\nLicense: MIT\nBuildArch: noarch\n\
+         %description\nHungry.\n%build\n{eats}\n%files\n"
+    );
+    root.write("packages/hungry.spec", &hungry);
+    root.write("packages/modest.spec", &hungry.replace("hungry", "modest").replace(eats, "true"));
+    let packages =
+        ["hungry", "modest"].map(|name| root.join(format!("packages/{name}.spec")).display().to_string());
+    let (ran, builds) = build(&root, &[&packages[0], &packages[1]], &[]);
+    assert_eq!(ran.code, 1, "{ran:?}");
+    let failure = &builds[0]["record"]["failure"];
+    assert_eq!((&failure["class"], &failure["retry"]), (&"limit".into(), &false.into()), "{failure}");
+    let line = failure["lines"][0].as_str().unwrap();
+    assert!(
+        line.starts_with("it needed more than 300 MiB of memory ([worker] memory): the kernel killed"),
+        "{line}"
+    );
+    assert_eq!(builds[1]["status"], "Success");
+    for build in builds.as_array().unwrap() {
+        let used = &build["record"]["resources"];
+        assert!(used["peak_memory"].as_u64().unwrap() > 1 << 20, "{used}");
+        assert!(
+            used["peak_disk"].as_u64().unwrap() > 0 && used["cpu_seconds"].as_f64().unwrap() > 0.0,
+            "{used}"
+        );
+    }
+    let listed = root.run(&["query", "-s", "Failed"]).ok().out;
+    assert!(listed.contains("hungry-1-1.mini1.x86_64") && listed.contains(" limit"), "{listed}");
+}
+
 const BROKEN: &str = "Name: broken\nVersion: 1\nRelease: 1%{?dist}\nSummary: Broken\nLicense: MIT\n\
     Source0: broken.c\nBuildRequires: gcc\n%description\nBroken.\n%prep\n%setup -q -c -T\n%build\n\
     gcc -o broken %{SOURCE0}\n%install\ninstall -D broken %{buildroot}/usr/bin/broken\n%files\n/usr/bin/broken\n";

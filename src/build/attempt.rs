@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::engine::Request;
 use super::inventory::{self, Inventory};
+use super::life::Life;
 use super::logs;
 use super::order::Task;
 use super::{Worker, report, source};
@@ -35,6 +36,8 @@ pub enum End {
 pub struct Under<'a> {
     pub delivery: &'a Delivery,
     pub shutdown: &'a Shutdown,
+    /// Hears of it.
+    pub life: &'a Life,
 }
 
 impl Worker {
@@ -47,6 +50,7 @@ impl Worker {
         under: Under<'_>,
         main: impl Future<Output = Option<BuildRecord>>,
     ) -> Result<End, QueueError> {
+        let _running = under.life.begins(&task.path);
         tracing::info!("building {} (attempt {})", task.path, task.attempt);
         self.queue.put(vec![report::notify(&task.event(&self.config.node, Status::Building, None))]).await?;
         let mut record = match self.build(task, under).await {
@@ -105,12 +109,15 @@ impl Worker {
             arch: task.job.arch,
             disttag: &task.job.disttag,
             timeout: None,
+            quota: None,
         };
         let cancel = either(under.shutdown.kill(), under.delivery.lease.ended());
         // Ends the task that links the two.
         let _linked = cancel.clone().drop_guard();
-        let building = self.engine.build(request, &cancel);
-        let outcome = logs::kept_short(resultdir, self.config.log_limit, building).await;
+        // Boxed, since it is large.
+        let building = Box::pin(self.guard.build(&self.engine, request, &cancel));
+        let (outcome, resources) = logs::kept_short(resultdir, self.config.log_limit.0, building).await;
+        inventory.resources = resources;
         inventory.outcome(outcome.durations, outcome.buildroot);
         let result = outcome.result.and_then(|()| inventory.results(resultdir));
         if result.is_err() {

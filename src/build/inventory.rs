@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::source::Source;
 use crate::model::name::word;
 use crate::model::record::{self, BuildRecord, EngineName, ResultFile};
-use crate::model::{Attempt, Class, Event, Failure, SrpmName};
+use crate::model::{Attempt, Class, Event, Failure, Resources, SrpmName};
 use crate::sys::fs::{FileError, kind};
 use crate::sys::rpm::{self, Whole};
 
@@ -16,6 +16,8 @@ use crate::sys::rpm::{self, Whole};
 pub struct Inventory {
     started: jiff::Timestamp,
     durations: BTreeMap<String, f64>,
+    /// What it used.
+    pub resources: Resources,
     source: record::Source,
     buildroot: Vec<String>,
     results: Vec<ResultFile>,
@@ -26,6 +28,7 @@ impl Inventory {
         Inventory {
             started,
             durations: BTreeMap::new(),
+            resources: Resources::default(),
             source: record::Source { file: String::new(), size: 0, sha256: String::new() },
             buildroot: Vec::new(),
             results: Vec::new(),
@@ -69,6 +72,7 @@ impl Inventory {
             attempt: attempt.to_string(),
             source: self.source,
             durations: self.durations.into_iter().map(|(phase, seconds)| (phase, millis(seconds))).collect(),
+            resources: self.resources,
             started: self.started.to_string(),
             finished: jiff::Timestamp::now().to_string(),
             engine,

@@ -3,6 +3,8 @@
 mod attempt;
 pub mod engine;
 mod inventory;
+pub mod life;
+pub mod limits;
 mod logs;
 mod order;
 mod report;
@@ -11,6 +13,7 @@ mod source;
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::consumer::{self, Delivery, Handler, Verdict};
@@ -23,6 +26,8 @@ use crate::stamp::Stamps;
 use crate::upload::Upload;
 use attempt::{End, Under};
 use engine::Engine;
+use life::Life;
+use limits::Guard;
 use order::{Order, Task};
 
 /// A job whose worker vanished this often is put aside.
@@ -38,19 +43,25 @@ pub struct Worker {
     pub stamps: Stamps,
     pub upload: Upload,
     pub engine: Engine,
+    pub guard: Guard,
 }
 
 /// One of a worker's slots: builds one job at a time.
 struct Slot<'a> {
     worker: &'a Worker,
     shutdown: &'a Shutdown,
+    life: &'a Life,
 }
 
 impl Handler for Slot<'_> {
+    async fn open(&self, shutdown: &Shutdown) -> CancellationToken {
+        self.life.open(shutdown.stop()).await
+    }
+
     async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         for delivery in jobs {
-            verdicts.push(self.worker.handle(delivery, self.shutdown).await);
+            verdicts.push(self.worker.handle(delivery, self.shutdown, self.life).await);
         }
         verdicts
     }
@@ -61,27 +72,35 @@ impl Worker {
     pub async fn run(self, shutdown: &Shutdown) {
         let arch = Arch::of_this_machine().unwrap_or(Arch::Noarch);
         let tubes: Vec<String> = arch.builds().iter().map(ToString::to_string).collect();
+        self.guard.sweep().await;
         self.engine.sweep().await;
+        let life = Arc::new(Life::new(&self.config, arch, &tubes, shutdown.stop()));
         let mut slots = tokio::task::JoinSet::new();
         let worker = Arc::new(self);
         for _ in 0..worker.config.slots {
             let (worker, tubes, shutdown) = (Arc::clone(&worker), tubes.clone(), shutdown.clone());
+            let life = Arc::clone(&life);
             slots.spawn(async move {
-                let slot = Slot { worker: &worker, shutdown: &shutdown };
+                let slot = Slot { worker: &worker, shutdown: &shutdown, life: &life };
                 consumer::run(&worker.queue, &tubes, &shutdown, &slot).await;
             });
         }
-        slots.join_all().await;
+        let ended = CancellationToken::new();
+        let work = async {
+            slots.join_all().await;
+            ended.cancel();
+        };
+        tokio::join!(work, life.go_on(&worker.queue, shutdown.stop(), &ended));
     }
 
-    async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown) -> Verdict {
+    async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown, life: &Life) -> Verdict {
         let job: BuildJob = match serde_json::from_slice(&delivery.job.body) {
             Ok(job) => job,
             Err(error) => return Verdict::Bury { reason: format!("its body is no build job: {error}") },
         };
         let verdict = match &job.stamp {
             None => self.stamp(&job, delivery).await,
-            Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown }).await,
+            Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown, life }).await,
         };
         verdict.unwrap_or_else(|error| Verdict::Release {
             delay: self.config.retry_delay,

@@ -48,6 +48,7 @@ impl Build {
         }
         let named = pack::look_at(&config.layout, &self.what, &self.packages)?;
         let site = Site::open(config)?;
+        site.check(&[Role::Worker])?;
         let stop = Shutdown::default();
         stop.on_signals()?;
         let worker_stop = Shutdown::default();

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Done, exit, ui};
 use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::overlay::Overlay;
+use crate::build::limits;
 use crate::config::{Config, EngineChoice};
 use crate::role;
 
@@ -26,13 +27,14 @@ impl CheckConfig {
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
         let (engine, why) = role::chosen_engine(config);
-        let checks = match engine {
+        let mut checks = match engine {
             EngineChoice::Mock => {
                 Mock::new(config.layout.clone(), mock::Settings::new(config.mock.clone())).check().await
             }
             EngineChoice::Auto | EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
             EngineChoice::Null => Vec::new(),
         };
+        checks.extend(limits::check(&config.limits));
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =

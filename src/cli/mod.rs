@@ -133,6 +133,8 @@ pub enum Failure {
     Usage(String),
     #[error(transparent)]
     Config(#[from] ConfigError),
+    #[error(transparent)]
+    Limits(#[from] crate::build::limits::Unenforceable),
     #[error("{0}")]
     System(String),
     /// What there was to say has been said.
@@ -144,7 +146,7 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Usage(_) => exit::USAGE,
-            Failure::Config(_) => exit::CONFIG,
+            Failure::Config(_) | Failure::Limits(_) => exit::CONFIG,
             Failure::System(_) => exit::SYSTEM,
             Failure::Said(code) => *code,
         }

@@ -68,6 +68,7 @@ impl Run {
             }
         }
         let site = Site::open(config)?;
+        site.check(&roles)?;
         let shutdown = Shutdown::default();
         shutdown.on_signals()?;
         tokio::spawn(tell_what_is_waited_for(site.clone(), shutdown.clone()));

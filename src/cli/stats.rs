@@ -1,23 +1,25 @@
-//! `reimzul stats`: what waits, what runs, what is stuck.
+//! `reimzul stats`: who builds, what waits, what runs, what is stuck.
 
 use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
+use crate::model::Builder;
 use crate::model::text::plain;
-use crate::queue::{Entry, State};
+use crate::queue::{Entry, State, TubeStats};
 use crate::role::Site;
 
-/// Show what waits, runs and is stuck
+/// Show builders, and what waits, runs and is stuck
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows how many jobs of each tube are ready, reserved (being worked on), delayed
+Shows the builders and what they are at; how many jobs of each tube are ready, reserved (being worked on), delayed
 (tried again later) or buried (until somebody kicks them), how many processes
 watch the tube, why jobs are stuck, and what could not be told to whom.
 
 Examples:
   reimzul stats
-  reimzul stats --json | jq '.tubes[] | select(.buried > 0)'")]
+  reimzul stats --json | jq '.tubes[] | select(.buried > 0)'
+  reimzul stats --json | jq '.builders[] | select(.takes_jobs | not)'")]
 pub struct Stats {}
 
 impl Stats {
@@ -25,6 +27,7 @@ impl Stats {
         let tubes = site.queue.stats().await?;
         let jobs = site.queue.list(None).await?;
         let outbox = site.outbox.waiting().await?;
+        let builders = site.history.builders().await?;
         let stuck: Vec<&Entry> =
             jobs.iter().filter(|job| job.state == State::Buried || job.reason.is_some()).collect();
         if as_json {
@@ -32,25 +35,16 @@ impl Stats {
                 .iter()
                 .map(|(sink, waiting, reason)| json!({"sink": sink, "waiting": waiting, "reason": reason}))
                 .collect();
-            ui::print_json(&json!({"tubes": tubes, "jobs": jobs, "undelivered": outbox}));
+            ui::print_json(
+                &json!({"builders": builders, "tubes": tubes, "jobs": jobs, "undelivered": outbox}),
+            );
             return Ok(exit::OK);
         }
-        let mut table = ui::table(&["tube", "ready", "reserved", "delayed", "buried", "watching"]);
-        for tube in &tubes {
-            table.add_row([
-                plain(&tube.tube),
-                tube.ready.to_string(),
-                tube.reserved.to_string(),
-                tube.delayed.to_string(),
-                tube.buried.to_string(),
-                tube.watching.to_string(),
-            ]);
+        if !builders.is_empty() {
+            show_builders(&builders);
+            ui::say!();
         }
-        if tubes.is_empty() {
-            ui::say!("nothing waits, and no role runs");
-        } else {
-            ui::print(&table);
-        }
+        show_tubes(&tubes);
         for job in stuck {
             ui::say!();
             ui::say!(
@@ -72,5 +66,72 @@ impl Stats {
             );
         }
         Ok(exit::OK)
+    }
+}
+
+fn show_tubes(tubes: &[TubeStats]) {
+    if tubes.is_empty() {
+        ui::say!("nothing waits, and no role runs");
+        return;
+    }
+    let mut table = ui::table(&["tube", "ready", "reserved", "delayed", "buried", "watching"]);
+    for tube in tubes {
+        table.add_row([
+            plain(&tube.tube),
+            tube.ready.to_string(),
+            tube.reserved.to_string(),
+            tube.delayed.to_string(),
+            tube.buried.to_string(),
+            tube.watching.to_string(),
+        ]);
+    }
+    ui::print(&table);
+}
+
+fn show_builders(builders: &[Builder]) {
+    let now = jiff::Timestamp::now().as_second();
+    let mut table = ui::table(&["builder", "arch", "slots", "busy", "load", "free", "heard of"]);
+    for builder in builders {
+        table.add_row([
+            plain(&builder.builder),
+            builder.arch.to_string(),
+            builder.slots.to_string(),
+            builder.running.len().to_string(),
+            format!("{:.2}", builder.load),
+            builder.free.to_string(),
+            format!("{} ago", duration((now - builder.time).max(0))),
+        ]);
+    }
+    ui::print(&table);
+    for builder in builders {
+        if let Some(said) = remark(builder, now) {
+            ui::say!("{} {}", plain(&builder.builder), plain(&said));
+        } else {
+            for path in &builder.running {
+                ui::say!("{} builds {}", plain(&builder.builder), plain(path));
+            }
+        }
+    }
+}
+
+/// What is unusual about a builder.
+fn remark(builder: &Builder, now: i64) -> Option<String> {
+    if let Some(silence) = builder.silent_for(now) {
+        let last = builder.running.join(", ");
+        let last = if last.is_empty() { String::new() } else { format!("; then it built {last}") };
+        return Some(format!("was not heard of for {}{last}", duration(silence)));
+    }
+    let why = builder.why_not.as_deref()?;
+    let busy = builder.running.join(", ");
+    let busy = if busy.is_empty() { String::new() } else { format!("; it still builds {busy}") };
+    Some(format!("takes no jobs: {why}{busy}"))
+}
+
+fn duration(seconds: i64) -> String {
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7199 => format!("{} min", seconds / 60),
+        7200..=172_799 => format!("{} h", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
     }
 }

@@ -8,7 +8,7 @@ pub mod sqlite;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::model::{Arch, BuildId, Event, SrpmName, Status, Target};
+use crate::model::{Arch, BuildId, Builder, Event, SrpmName, Status, Target};
 use crate::sys::sqlite::DatabaseError;
 
 /// What went wrong with the history.
@@ -102,6 +102,21 @@ impl History {
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.named(part).await,
+        }
+    }
+
+    /// Keeps a worker's last sign of life. An older one than is known changes nothing. Once a builder gives signs,
+    /// its other workers that have stopped, or fallen silent, are forgotten.
+    pub async fn heard_of(&self, sign: &Builder) -> Result<(), HistoryError> {
+        match self {
+            History::Sqlite(history) => history.heard_of(sign).await,
+        }
+    }
+
+    /// The last sign of life of every builder's workers, by the builder's name.
+    pub async fn builders(&self) -> Result<Vec<Builder>, HistoryError> {
+        match self {
+            History::Sqlite(history) => history.builders().await,
         }
     }
 }

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
 use super::{Document, Find, HistoryError};
-use crate::model::{Arch, Event, Layout, SrpmName, Status, Target};
+use crate::model::{Arch, Builder, Event, Layout, SrpmName, Status, Target};
 use crate::sys::sqlite::Database;
 
 const SCHEMA: &str = "
@@ -22,6 +22,13 @@ CREATE INDEX IF NOT EXISTS history_builds ON history (build_id, arch) WHERE buil
 CREATE INDEX IF NOT EXISTS history_paths ON history (path);
 CREATE INDEX IF NOT EXISTS history_status ON history (status, target);
 CREATE UNIQUE INDEX IF NOT EXISTS history_latest ON history (srpm, target, arch) WHERE latest_build = 1;
+CREATE TABLE IF NOT EXISTS builders (
+  builder TEXT NOT NULL,
+  worker TEXT NOT NULL,
+  time INTEGER NOT NULL,              -- Unix time, seconds
+  sign TEXT NOT NULL,                 -- the last sign of life, JSON
+  PRIMARY KEY (builder, worker)
+) STRICT;
 ";
 
 /// A handle on the embedded history.
@@ -120,6 +127,45 @@ impl History {
         })?
         .try_into()
     }
+
+    pub async fn heard_of(&self, sign: &Builder) -> Result<(), HistoryError> {
+        let (text, sign) = (serde_json::to_string(sign)?, sign.clone());
+        Ok(self.database.write(move |sql| heard_of(sql, &sign, &text)).await?)
+    }
+
+    pub async fn builders(&self) -> Result<Vec<Builder>, HistoryError> {
+        let signs: Vec<String> = self
+            .database
+            .read(|sql| {
+                sql.prepare_cached("SELECT sign FROM builders ORDER BY builder, worker")?
+                    .query_map([], |row| row.get(0))?
+                    .collect()
+            })
+            .await?;
+        Ok(signs.iter().map(|sign| serde_json::from_str(sign)).collect::<Result<_, _>>()?)
+    }
+}
+
+fn heard_of(sql: &Transaction, sign: &Builder, text: &str) -> rusqlite::Result<()> {
+    sql.prepare_cached(
+        "INSERT INTO builders (builder, worker, time, sign) VALUES (?1, ?2, ?3, ?4)
+         ON CONFLICT DO UPDATE SET time = excluded.time, sign = excluded.sign WHERE excluded.time >= time",
+    )?
+    .execute(params![sign.builder, sign.worker, sign.time, text])?;
+    let mut others =
+        sql.prepare_cached("SELECT worker, sign FROM builders WHERE builder = ?1 AND worker != ?2")?;
+    let others: Vec<(String, String)> = others
+        .query_map(params![sign.builder, sign.worker], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_, _>>()?;
+    for (worker, other) in others {
+        // One that a later version wrote and we cannot read is as good as silent.
+        let other: Option<Builder> = serde_json::from_str(&other).ok();
+        if other.is_none_or(|other| other.stopped || other.silent_for(sign.time).is_some()) {
+            sql.prepare_cached("DELETE FROM builders WHERE builder = ?1 AND worker = ?2")?
+                .execute(params![sign.builder, worker])?;
+        }
+    }
+    Ok(())
 }
 
 /// A row, before its event is read.

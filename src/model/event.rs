@@ -40,7 +40,7 @@ pub struct Event {
 
 /// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
 /// a field twice would make the whole unreadable.
-const OWN_FIELDS: [&str; 26] = [
+const OWN_FIELDS: [&str; 27] = [
     "srpm",
     "arch",
     "target",
@@ -61,6 +61,7 @@ const OWN_FIELDS: [&str; 26] = [
     "source",
     "results",
     "durations",
+    "resources",
     "started",
     "finished",
     "engine",
@@ -99,6 +100,7 @@ impl Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Resources;
     use crate::model::record::{BuildRecord, EngineName, Source};
 
     #[test]
@@ -124,6 +126,7 @@ mod tests {
             source: Source { file: String::new(), size: 0, sha256: String::new() },
             results: Vec::new(),
             durations: std::collections::BTreeMap::new(),
+            resources: Resources { peak_memory: Some(1), ..Resources::default() },
             started: String::new(),
             finished: String::new(),
             engine: EngineName { name: String::new(), version: String::new() },

@@ -5,10 +5,12 @@
 
 pub mod arch;
 pub mod build;
+pub mod builder;
 pub mod event;
 pub mod failure;
 pub mod job;
 pub mod layout;
+pub mod limits;
 pub mod name;
 pub mod record;
 pub mod status;
@@ -16,10 +18,12 @@ pub mod text;
 
 pub use arch::Arch;
 pub use build::{Attempt, BuildId, BuildPath, Timestamp};
+pub use builder::Builder;
 pub use event::Event;
 pub use failure::{Blame, Class, Failure};
 pub use job::BuildJob;
 pub use layout::Layout;
+pub use limits::{Limits, Resources, Size};
 pub use name::{Disttag, PkgName, SrpmName, Submitter, Target, VersionRelease};
 pub use record::BuildRecord;
 pub use status::Status;

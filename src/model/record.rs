@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Resources;
 use super::event::Event;
 
 /// The file's name in a build's folder. A folder without one does not count.
@@ -23,6 +24,9 @@ pub struct BuildRecord {
     pub results: Vec<ResultFile>,
     /// Seconds spent in each phase.
     pub durations: BTreeMap<String, f64>,
+    /// What it used, as far as that is known.
+    #[serde(default, skip_serializing_if = "Resources::is_unknown")]
+    pub resources: Resources,
     /// When the build began and ended, UTC, RFC 3339.
     pub started: String,
     pub finished: String,

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
-use crate::model::Event;
-use crate::queue::{NOTIFY, NewJob, Queue};
+use crate::model::{Builder, Event};
+use crate::queue::{BUILDERS, NOTIFY, NewJob, Queue};
 use crate::shutdown::Shutdown;
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
@@ -64,7 +64,7 @@ pub struct Notifier {
 impl Notifier {
     /// Fans out and delivers until told to stop; what is then undelivered stays in the outbox.
     pub async fn run(&self, shutdown: &Shutdown) {
-        let tubes = [NOTIFY.to_owned()];
+        let tubes = [NOTIFY, BUILDERS].map(str::to_owned);
         tokio::join!(
             consumer::run(&self.queue, &tubes, shutdown, self),
             self.deliver(Sink::History, shutdown),
@@ -127,6 +127,18 @@ impl Notifier {
         Sink::ALL.into_iter().filter(wants).collect()
     }
 
+    /// A sign of life is worth no second try: the next one says more.
+    async fn heard_of(&self, delivery: &Delivery) -> Verdict {
+        let kept = match serde_json::from_slice::<Builder>(&delivery.job.body) {
+            Ok(sign) => self.history.heard_of(&sign).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            tracing::warn!("a builder's sign of life is not kept: {error}");
+        }
+        Verdict::Done
+    }
+
     async fn send(&self, sink: Sink, event: &Event) -> Result<(), String> {
         match sink {
             Sink::History => self.history.record(event).await.map_err(|error| error.to_string()),
@@ -143,18 +155,26 @@ impl Handler for Notifier {
     const MOST: usize = 100;
 
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
+        let is_event = |delivery: &&Delivery| delivery.job.tube != BUILDERS;
+        let event = |delivery: &Delivery| serde_json::from_slice(&delivery.job.body);
         let events: Vec<Result<Event, serde_json::Error>> =
-            batch.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
-        let good = events.iter().flatten().map(|event| (event.clone(), self.sinks(event))).collect();
-        let stored = self.outbox.put(good).await.map_err(|error| error.to_string());
-        events
-            .into_iter()
-            .map(|event| match (event, &stored) {
-                (Err(error), _) => Verdict::Bury { reason: format!("its body is no event: {error}") },
-                (Ok(_), Ok(())) => Verdict::Done,
-                (Ok(_), Err(reason)) => Verdict::Release { delay: RETRY, reason: reason.clone() },
-            })
-            .collect()
+            batch.iter().filter(is_event).map(event).collect();
+        let good: Vec<(Event, Vec<Sink>)> =
+            events.iter().flatten().map(|event| (event.clone(), self.sinks(event))).collect();
+        let stored = if good.is_empty() { Ok(()) } else { self.outbox.put(good).await };
+        let stored = stored.map_err(|error| error.to_string());
+        let mut verdicts = events.into_iter().map(|event| match (event, &stored) {
+            (Err(error), _) => Verdict::Bury { reason: format!("its body is no event: {error}") },
+            (Ok(_), Ok(())) => Verdict::Done,
+            (Ok(_), Err(reason)) => Verdict::Release { delay: RETRY, reason: reason.clone() },
+        });
+        let mut all = Vec::new();
+        for delivery in batch {
+            let sign =
+                if is_event(&delivery) { verdicts.next() } else { Some(self.heard_of(delivery).await) };
+            all.extend(sign);
+        }
+        all
     }
 }
 

@@ -21,6 +21,8 @@ pub const PRIORITY_NOW: u32 = 1024;
 pub const PRIORITY: u32 = 8192;
 /// What the old fleet gives jobs in `notify`, `createrepo` and `tosign`.
 pub const PRIORITY_FOLLOW_UP: u32 = 1 << 31;
+/// Whatever else waits is more urgent than a sign of life.
+pub const PRIORITY_SIGN_OF_LIFE: u32 = u32::MAX;
 /// The old fleet's time to run; a shorter one must not be used in its tubes.
 pub const TTR: Duration = Duration::from_secs(120);
 
@@ -28,6 +30,8 @@ pub const TTR: Duration = Duration::from_secs(120);
 pub const NOTIFY: &str = "notify";
 pub const CREATEREPO: &str = "createrepo";
 pub const TOSIGN: &str = "tosign";
+/// Workers' signs of life, put only while somebody watches it.
+pub const BUILDERS: &str = "builders";
 
 /// beanstalkd's default limit; larger jobs are refused here too, so that a site can move to it.
 pub const LARGEST_JOB: usize = 65_535;

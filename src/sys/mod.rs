@@ -1,5 +1,6 @@
 //! The only places that spawn programs, lock files or open databases. Knows nothing of ours but [`crate::model`].
 
+pub mod cgroup;
 pub mod fs;
 pub mod ini;
 pub mod log;

@@ -6,13 +6,17 @@
 //! of the tokio runtime or the main thread. Do not call them from `spawn_blocking`.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio_util::sync::CancellationToken;
+
+use super::cgroup::Cgroup;
 
 /// What to run. Nothing is ever given to a shell.
 #[derive(Debug, Clone)]
@@ -25,6 +29,8 @@ pub struct Program {
     pub cwd: Option<PathBuf>,
     /// How long it has to end after SIGTERM before SIGKILL follows; zero: it gets SIGKILL at once.
     pub grace: Duration,
+    /// What it writes "0" to before it does anything: the groups that it, and what it starts, are then in.
+    entries: Vec<Arc<File>>,
 }
 
 impl Program {
@@ -36,6 +42,7 @@ impl Program {
             clear_env: false,
             cwd: None,
             grace: Duration::ZERO,
+            entries: Vec::new(),
         }
     }
 
@@ -59,6 +66,12 @@ impl Program {
         self
     }
 
+    /// Has it, and all that it starts, run in a control group, if one is given.
+    pub fn limited_by(mut self, cgroup: Option<&Cgroup>) -> Program {
+        self.entries = cgroup.map(Cgroup::entries).unwrap_or_default();
+        self
+    }
+
     fn command(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.name);
         command.args(&self.args).stdin(Stdio::null()).process_group(0).kill_on_drop(true);
@@ -70,13 +83,17 @@ impl Program {
             command.current_dir(cwd);
         }
         let parent = nix::unistd::getpid();
-        // SAFETY: prctl and getppid are async-signal-safe, and nothing is allocated on the way.
+        let entries = self.entries.clone();
+        // SAFETY: prctl, getppid and write are async-signal-safe, and nothing is allocated on the way.
         unsafe {
             command.pre_exec(move || {
                 nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
                 // The parent may have died before the line above.
                 if nix::unistd::getppid() != parent {
                     return Err(std::io::Error::from_raw_os_error(nix::libc::ESRCH));
+                }
+                for entry in &entries {
+                    nix::unistd::write(entry, b"0")?;
                 }
                 Ok(())
             });
@@ -89,6 +106,13 @@ impl Program {
 pub fn node_name() -> String {
     nix::sys::utsname::uname()
         .map_or_else(|_| "localhost".into(), |uname| uname.nodename().to_string_lossy().into_owned())
+}
+
+/// Whether a program is there: by its name, or where a path says.
+pub fn on_path(program: impl AsRef<OsStr>) -> bool {
+    let program = program.as_ref();
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(program).exists()))
 }
 
 /// How a program ended.

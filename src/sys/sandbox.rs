@@ -209,6 +209,14 @@ impl Launcher {
         self.stage2(self.unshare().arg("--mount")).arg(REMOVE).args(folders)
     }
 
+    /// The program that prints how many bytes of disk `folders` take, all in all in its last line (du(1)): files of
+    /// other owners included, nothing behind links, and nothing that a deep tree could hide.
+    pub fn measure(&self, folders: &[impl AsRef<Path>]) -> Program {
+        let program = if self.rootless { self.unshare().args(["--", "du"]) } else { Program::new("du") };
+        let how = ["--summarize", "--total", "--one-file-system", "--block-size=1", "--"];
+        program.args(how).args(folders.iter().map(AsRef::as_ref))
+    }
+
     fn unshare(&self) -> Program {
         let program = Program::new("unshare").grace(GRACE);
         if self.rootless { program.args(["--user", "--map-auto", "--map-root-user"]) } else { program }

@@ -80,6 +80,7 @@ async fn the_engine_is_called_by_the_version_that_built() {
         arch: Arch::X86_64,
         disttag: &disttag,
         timeout: None,
+        quota: None,
     };
     engine.build(request, &site.cancel).await.result.unwrap();
     let name = engine.name();

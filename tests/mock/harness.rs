@@ -99,6 +99,7 @@ impl Site {
             arch,
             disttag: &disttag,
             timeout: self.timeout,
+            quota: None,
         };
         let outcome = self.engine().build(request, &self.cancel).await;
         Built { outcome, resultdir }

@@ -125,6 +125,7 @@ impl Site {
             arch: Arch::X86_64,
             disttag: &disttag,
             timeout: None,
+            quota: None,
         };
         let engine = self.engine();
         let outcome = engine.build(request, cancel).await;

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use reimzul::model::Class;
+
 use crate::harness::{Site, script};
 
 /// Puts a package into the repository `extra`, and makes its metadata.
@@ -93,6 +95,16 @@ async fn a_base_is_made_anew_when_what_it_holds_changed() {
     publish(&site, "inbase", "2", "twice");
     make("fifth", "twice").await;
     assert_ne!(bases(&site), second);
+
+    // A repository that breaks while there is a base.
+    std::fs::write(site.root.join("extra/repodata/repomd.xml"), "half of i").unwrap();
+    let built = site.build(&site.srpm("sixth", &script("", ""), &[])).await;
+    let failure = built.failure();
+    assert_eq!((failure.class, failure.phase.as_str(), failure.retry), (Class::Buildroot, "base", true));
+    assert!(failure.lines.iter().any(|line| line.contains("extra")), "{:?}", failure.lines);
+    for line in &failure.lines {
+        assert!(built.log("root.log").contains(line), "'{line}' is not in:\n{}", built.log("root.log"));
+    }
 }
 
 #[tokio::test]

@@ -171,6 +171,7 @@ impl Site {
             arch: Arch::X86_64,
             disttag: &disttag,
             timeout: self.timeout,
+            quota: None,
         };
         let started = Instant::now();
         let outcome = self.engine.build(request, &self.cancel).await;

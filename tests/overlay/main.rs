@@ -5,6 +5,7 @@ mod collection;
 mod failures;
 mod harness;
 mod leftovers;
+mod limits;
 mod room;
 mod rootless;
 mod strictness;

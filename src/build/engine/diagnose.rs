@@ -42,7 +42,7 @@ pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Fail
     }
     let Some(part) = part else { return spec(tail, lines, status) };
     let (class, phase) = match part {
-        "package" | "clean" | "rmbuild" => (Class::Packaging, "package"),
+        "package" | "doc" | "license" | "clean" | "rmbuild" => (Class::Packaging, "package"),
         "check" => (Class::Check, "check"),
         "install" if packaging::is_check(&lines) => (Class::Packaging, "install"),
         other => (Class::Build, other),

@@ -4,7 +4,7 @@
 //! result folder: `build.log`, `root.log`, `state.log`, `installed_pkgs.log` always, `*.rpm` on success.
 
 pub mod check;
-mod diagnose;
+pub(in crate::build) mod diagnose;
 pub mod mock;
 pub mod null;
 pub mod overlay;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::build::limits::Quota;
 use crate::model::record::EngineName;
 use crate::model::{Arch, Disttag, Failure, Target};
 
@@ -33,6 +34,8 @@ pub struct Request<'a> {
     pub disttag: &'a Disttag,
     /// A limit shorter or longer than the target's own.
     pub timeout: Option<Duration>,
+    /// What everything that the build starts must stay within; none: without limits.
+    pub quota: Option<&'a Quota>,
 }
 
 /// What came of it. The files are in the request's `resultdir`.

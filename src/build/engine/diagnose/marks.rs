@@ -209,8 +209,8 @@ const CAUSE: &[Mark] = &[
     end(" is missing on your system."),
     start("Setup: Encountered missing").then(Follow::Next(1)),
     // unpacking and patching
-    within(" hunk FAILED -- saving rejects to file ").then(Follow::Before("Patch #", 1000)),
-    within(" hunks FAILED -- saving rejects to file ").then(Follow::Before("Patch #", 1000)),
+    within(" hunk FAILED -- saving rejects to file ").then(Follow::Before(".patch", 1000)),
+    within(" hunks FAILED -- saving rejects to file ").then(Follow::Before(".patch", 1000)),
     start("can't find file to patch").then(Follow::Next(4)),
     start("patch: **** "),
     start("gzip: "),

@@ -41,6 +41,8 @@ pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
 /// A part's output, or the end of it.
 struct Output<'a> {
     lines: Vec<Cow<'a, str>>,
+    /// Where that end begins.
+    from: usize,
     /// In the order of the log.
     found: Vec<Found>,
 }
@@ -66,15 +68,14 @@ impl<'a> Output<'a> {
                 None => {}
             }
         }
-        Output { lines, found }
+        Output { lines, from: 0, found }
     }
 
     /// What comes after a line.
     fn after(&self, line: Option<usize>) -> Output<'_> {
         let from = line.map_or(0, |line| line + 1);
-        let lines = self.lines[from..].iter().map(|line| Cow::Borrowed(line.as_ref())).collect();
-        let found = self.found.iter().filter(|found| found.line >= from);
-        Output { lines, found: found.map(|&found| Found { line: found.line - from, ..found }).collect() }
+        let lines = self.lines.iter().map(|line| Cow::Borrowed(line.as_ref())).collect();
+        Output { lines, from, found: self.found.iter().filter(|found| found.line >= from).copied().collect() }
     }
 
     /// The best lines, if there are some that are worth `least`.
@@ -144,7 +145,7 @@ impl<'a> Output<'a> {
 
     /// The last lines before `end` that say something.
     fn last_words(&self, end: usize) -> Vec<String> {
-        let said = self.lines[..end].iter().rev().filter(|line| !line.is_empty() && !is_noise(line));
+        let said = self.lines[self.from..end].iter().rev().filter(|line| !line.is_empty() && !is_noise(line));
         let mut words: Vec<String> = said.take(LAST_WORDS).map(|line| text::fit(line, 0)).collect();
         words.reverse();
         words

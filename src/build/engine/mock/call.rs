@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::Settings;
 use super::running::{Held, Note};
 use crate::build::engine::{Request, diagnose};
+use crate::build::limits::Quota;
 use crate::sys::process::{self, End, ProcessError, Program};
 
 /// mock's exit status where another has the build root.
@@ -42,7 +43,7 @@ pub fn build(settings: &Settings, note: &Note, request: &Request<'_>) -> Program
     if let Some(timeout) = request.timeout {
         program = program.arg("--rpmbuild_timeout").arg(timeout.as_secs().max(1).to_string());
     }
-    program.arg(request.srpm)
+    program.arg(request.srpm).limited_by(request.quota.and_then(Quota::cgroup))
 }
 
 /// Runs a build. Where `cancel` ends it, nothing of it runs on.

@@ -4,7 +4,8 @@ use nix::unistd::{Group, Uid, User, getegid, getgroups};
 
 use super::Mock;
 use super::update::{self, Git};
-use crate::build::engine::check::{Finding, bad, good, on_path};
+use crate::build::engine::check::{Finding, bad, good};
+use crate::sys::process::on_path;
 use crate::sys::process::{self, Program};
 
 /// The group whose members may run mock.

@@ -83,7 +83,14 @@ pub async fn acquire(dnf: &Dnf, log: &Path, state_log: &Path, work: &Work<'_>) -
 }
 
 /// Whether `base` is what dnf would make now. Notes it if so, and puts the base out of use if not.
-pub async fn verify(dnf: &Dnf, base: &Base, scratch: &Path, work: &Work<'_>) -> Result<Verdict, Failure> {
+/// What dnf said goes into `log` where it failed, and nowhere else: it is no part of the build.
+pub async fn verify(
+    dnf: &Dnf,
+    base: &Base,
+    scratch: &Path,
+    log: &Path,
+    work: &Work<'_>,
+) -> Result<Verdict, Failure> {
     if is_fresh(dnf, &base.state) {
         return Ok(Verdict::Current);
     }
@@ -96,7 +103,7 @@ pub async fn verify(dnf: &Dnf, base: &Base, scratch: &Path, work: &Work<'_>) -> 
     };
     // Taken before dnf looks: what changes in between is then asked about the next time.
     let (repositories, checked) = (fingerprint(dnf), now());
-    let transaction = resolve(dnf, scratch, work).await?;
+    let transaction = resolve(dnf, scratch, log, work).await?;
     if transaction != state.transaction {
         // Without its state it is nobody's newest.
         let _ = std::fs::remove_file(base.folder.join(STATE));
@@ -184,7 +191,7 @@ fn next_number(dnf: &Dnf) -> Result<u64, FileError> {
 }
 
 /// What a base would hold that were made now.
-async fn resolve(dnf: &Dnf, scratch: &Path, work: &Work<'_>) -> Result<Transaction, Failure> {
+async fn resolve(dnf: &Dnf, scratch: &Path, root_log: &Path, work: &Work<'_>) -> Result<Transaction, Failure> {
     let at = scratch.join("nothing");
     crate::sys::fs::make_dir(&at).map_err(|error| disk(&error))?;
     let log = scratch.join("resolve.log");
@@ -200,8 +207,26 @@ async fn resolve(dnf: &Dnf, scratch: &Path, work: &Work<'_>) -> Result<Transacti
         dry: true,
         furnish: false,
     };
-    let done = dnf.run(&call, work).await.map_err(|failure| Failure { phase: PHASE.into(), ..failure })?;
-    Ok(done.transaction.unwrap_or_default())
+    match dnf.run(&call, work).await {
+        Ok(done) => Ok(done.transaction.unwrap_or_default()),
+        Err(failure) => {
+            append(&log, root_log).map_err(|error| disk(&error))?;
+            Err(Failure { phase: PHASE.into(), ..failure })
+        }
+    }
+}
+
+/// Puts what a log holds at the end of another.
+fn append(from: &Path, to: &Path) -> Result<(), FileError> {
+    let copy = || -> std::io::Result<u64> {
+        let mut to = std::fs::File::options().create(true).append(true).open(to)?;
+        std::io::copy(&mut std::fs::File::open(from)?, &mut to)
+    };
+    match copy() {
+        // It failed before it had said anything.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map(drop).map_err(FileError::at("write", to)),
+    }
 }
 
 fn is_fresh(dnf: &Dnf, state: &State) -> bool {

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::work::{Work, run_plan};
 use super::{Overlay, base, dnf};
-use crate::build::engine::check::{Finding, bad, good, on_path};
+use crate::build::engine::check::{Finding, bad, good};
 use crate::sys::fs::{make_dir, remove_dir};
+use crate::sys::process::on_path;
 use crate::sys::sandbox::{Layers, Plan, View};
 
 /// See [`Overlay::check`].

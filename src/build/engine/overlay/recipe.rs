@@ -14,6 +14,7 @@ use super::source::Source;
 use super::work::{Work, run_plan};
 use super::{Overlay, results};
 use crate::build::engine::{NO_ROOM, Outcome, Request, diagnose};
+use crate::build::limits::Quota;
 use crate::model::{Class, Failure};
 use crate::sys::fs::{FileError, free_bytes, make_dir};
 use crate::sys::sandbox::{Layers, Plan, Report, StepReport};
@@ -83,23 +84,31 @@ impl Build<'_> {
         let base = base::acquire(&self.dnf, &self.log("root.log"), &self.log("state.log"), &work).await?;
         let folder = self.dnf.place.new_build().await.map_err(|error| disk(&error))?;
         note(durations, base::PHASE, started.elapsed().as_secs_f64());
+        if let Some(quota) = self.request.quota {
+            quota.occupies(&folder.path(""));
+        }
 
         let work = Work::within(limit, cancel);
         let wasted = cancel.child_token();
         let ask = async {
-            let verdict = base::verify(&self.dnf, &base, &folder.path("ask"), &work).await;
+            let verdict = base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
             if !matches!(verdict, Ok(Verdict::Current)) {
                 wasted.cancel();
             }
             verdict
         };
-        let build_work = work.under(&wasted);
+        let quota = self.request.quota;
+        // Bases are everybody's, and made and asked about outside of it.
+        let build_work = work.under(&wasted).within_cgroup(quota.and_then(Quota::cgroup));
         let (verdict, built) = tokio::join!(ask, self.on_base(&base, &folder, durations, &build_work));
         let finished = match (verdict?, built) {
             (Verdict::Outdated, _) => Ok(Verdict::Outdated),
             (Verdict::Current, Err(failure)) => Err(failure),
             (Verdict::Current, Ok(())) => self.keep(&folder, durations).map(|()| Verdict::Current),
         };
+        if let Some(quota) = quota {
+            quota.measure().await;
+        }
         place::clear_away(folder, &self.dnf);
         finished
     }

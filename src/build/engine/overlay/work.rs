@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::dnf::disk;
 use crate::build::engine::{NO_ROOM, diagnose};
 use crate::model::{Class, Failure};
+use crate::sys::cgroup::Cgroup;
 use crate::sys::fs::free_bytes;
 use crate::sys::process::{self, End};
 use crate::sys::sandbox::{Launcher, Plan, Report};
@@ -18,6 +19,8 @@ pub struct Work<'a> {
     limit: Duration,
     deadline: Instant,
     pub cancel: &'a CancellationToken,
+    /// The control group that it runs in.
+    cgroup: Option<&'a Cgroup>,
 }
 
 impl<'a> Work<'a> {
@@ -27,12 +30,17 @@ impl<'a> Work<'a> {
         let deadline = Instant::now()
             .checked_add(limit)
             .unwrap_or_else(|| Instant::now() + Duration::from_secs(1 << 30));
-        Work { limit, deadline, cancel }
+        Work { limit, deadline, cancel, cgroup: None }
+    }
+
+    /// The same bounds, within a control group.
+    pub fn within_cgroup(self, cgroup: Option<&'a Cgroup>) -> Work<'a> {
+        Work { cgroup, ..self }
     }
 
     /// The same limit under another cancellation.
-    pub fn under<'b>(&self, cancel: &'b CancellationToken) -> Work<'b> {
-        Work { limit: self.limit, deadline: self.deadline, cancel }
+    pub fn under(&self, cancel: &'a CancellationToken) -> Work<'a> {
+        Work { cancel, ..*self }
     }
 
     fn left(&self) -> Duration {
@@ -51,7 +59,7 @@ pub async fn run_plan(
     let own_log = scratch.join("sandbox.log");
     let report = plan.report.clone();
     let _ = std::fs::remove_file(&report);
-    let program = launcher.run(&plan).map_err(|error| disk(&error))?;
+    let program = launcher.run(&plan).map_err(|error| disk(&error))?.limited_by(work.cgroup);
     let end = process::run(&program, &own_log, Some(work.left()), work.cancel).await;
     let end = end.map_err(|error| Failure::new(Class::Config, phase, error.to_string()).retried(true))?;
     match (end, Report::read(&report)) {
