@@ -91,7 +91,8 @@ impl Build<'_> {
         let work = Work::within(limit, cancel);
         let wasted = cancel.child_token();
         let ask = async {
-            let verdict = base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
+            let verdict =
+                base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
             if !matches!(verdict, Ok(Verdict::Current)) {
                 wasted.cancel();
             }
