@@ -340,9 +340,9 @@ fn a_bad_configuration_is_told_with_what_was_meant() {
     assert_eq!(ran.code, 3);
     std::fs::remove_file(root.join("reimzul.ini")).unwrap();
     assert_eq!(root.files("."), Vec::<String>::new(), "a bad configuration makes no database");
-    let ran = reimzul(&["--root", "/proc/reimzul", "stats"]);
+    let ran = reimzul(&["--root", "/proc/reimzul", "run", "worker"]);
     assert_eq!(ran.code, 4);
-    session.note(&["--root", "/proc/reimzul", "stats"], &ran);
+    session.note(&["--root", "/proc/reimzul", "run", "worker"], &ran);
     session.matches("bad_configuration", Some(root.path()));
 }
 

@@ -48,14 +48,7 @@ fn cases() -> Vec<Case> {
             "check",
             "FAIL: two",
         ),
-        case(
-            "silent",
-            "",
-            "%install\nexit 3\n",
-            Class::Build,
-            "install",
-            "it ended with exit status 1 and gave no reason",
-        ),
+        case("silent", "", "%install\nfalse\n", Class::Build, "install", "+ false"),
         case(
             "unpackaged",
             "",
