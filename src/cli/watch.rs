@@ -359,7 +359,10 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
         let Some(record) = build.record(layout) else { continue };
         let took =
             ui::duration(Duration::try_from_secs_f64(record.durations.values().sum()).unwrap_or_default());
-        for (index, result) in record.results.iter().enumerate() {
+        // What companions make as the main arch does is listed once.
+        let published = |file: &str| build.path.target.publishes(build.path.arch, file);
+        let results = record.results.iter().filter(|result| published(&result.file));
+        for (index, result) in results.enumerate() {
             let bytes = indicatif::HumanBytes(result.size).to_string();
             table.add_row([
                 result.file.clone(),
