@@ -92,3 +92,99 @@ fn the_units_are_as_closed_as_the_documentation_says() {
         assert!(row.contains(&format!("{}.{}", limit / 10, limit % 10)), "{row}");
     }
 }
+
+/// A copy of this machine's file system in which systemd can run; changes go to a folder aside.
+struct Container {
+    folder: tempfile::TempDir,
+}
+
+impl Container {
+    fn new() -> Container {
+        let folder = tempfile::Builder::new().prefix("reimzul-container-").tempdir_in("/var/tmp").unwrap();
+        let container = Container { folder };
+        for part in ["upper", "work", "root"] {
+            std::fs::create_dir(container.part(part)).unwrap();
+        }
+        let (upper, work) = (container.part("upper"), container.part("work"));
+        let layers = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "overlay", "overlay", "-o", &layers]).arg(container.root());
+        Ran::of(&mut mount).ok();
+        container
+    }
+
+    fn part(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn root(&self) -> PathBuf {
+        self.part("root")
+    }
+
+    fn write(&self, path: &str, text: &str, mode: u32) {
+        let path = self.root().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut nspawn = Command::new("systemd-nspawn");
+        nspawn.args(["--quiet", "--register=no", "--keep-unit", "--private-network", "--console=pipe", "-D"]);
+        Ran::of(nspawn.arg(self.root()).args(arguments).stdin(std::process::Stdio::null()))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg(self.root()).status();
+    }
+}
+
+/// What an administrator does, once systemd is up; what it says ends up in /said.
+const DAY: &str = "#!/bin/sh
+exec >/said 2>&1
+set -ex
+systemctl start reimzul-notifier reimzul-signer reimzul-repogen-worker@1 reimzul-worker@1
+systemctl is-active reimzul-notifier reimzul-signer reimzul-repogen-worker@1 reimzul-worker@1
+runuser -u reimzul -- reimzul submit -s /hello-1.0-1.src.rpm -t mini -a x86_64 --wait
+soon() { timeout 30 sh -c \"until $1; do sleep 0.2; done\"; }
+soon 'test -e /srv/reimzul/bstore/repo/mini.x86_64/repodata/repomd.xml'
+soon 'grep Success /var/log/reimzul/reimzul.log'
+soon 'test -e /srv/reimzul/bstore/tosign/mini.x86_64/hello-1.0-1.src.rpm'
+systemctl kill -s KILL reimzul-notifier
+soon 'systemctl show -P NRestarts reimzul-notifier | grep -x 1'
+soon 'systemctl is-active reimzul-notifier'
+systemctl stop reimzul-worker@1
+systemctl show -P Result reimzul-worker@1
+echo the day is over
+";
+
+#[test]
+fn a_real_systemd_starts_watches_and_stops_the_units() {
+    let container = Container::new();
+    let tried = container.run(&["/bin/true"]);
+    if tried.code != 0 {
+        println!("skipped, for this machine can start no container: {}", tried.err);
+        return;
+    }
+    let mut make = Command::new("make");
+    make.arg("install")
+        .arg(format!("DESTDIR={}", container.root().display()))
+        .arg(format!("binary={BINARY}"));
+    Ran::of(make.current_dir(env!("CARGO_MANIFEST_DIR"))).ok();
+    let srpm = harness::srpm("hello", 1);
+    container.write("etc/reimzul/reimzul.ini", "[worker]\nengine = null\n", 0o644);
+    std::fs::copy(srpm, container.root().join("hello-1.0-1.src.rpm")).unwrap();
+    container.write("day", DAY, 0o755);
+    let unit = "[Service]\nType=oneshot\nExecStart=/day\nExecStopPost=systemctl --no-block poweroff\n";
+    container.write("etc/systemd/system/day.service", unit, 0o644);
+    let target = "[Unit]\nRequires=basic.target\nWants=day.service\nAfter=basic.target\n";
+    container.write("etc/systemd/system/day.target", target, 0o644);
+    container.write("etc/machine-id", "", 0o444);
+    let ran = container.run(&["--boot", "systemd.unit=day.target"]);
+    let said = std::fs::read_to_string(container.root().join("said")).unwrap_or(ran.out + &ran.err);
+    assert!(said.ends_with("the day is over\n"), "{said}");
+    assert!(said.contains("\nsuccess\n"), "it stopped well: {said}");
+}
