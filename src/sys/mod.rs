@@ -8,3 +8,4 @@ pub mod process;
 pub mod rpm;
 pub mod sandbox;
 pub mod sqlite;
+pub mod steady;
