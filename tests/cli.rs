@@ -81,7 +81,7 @@ async fn a_first_day() {
     session.run(&root, &["query"]);
     session.run(&root, &["query", "--all"]);
     session.run(&root, &["query", "--classic"]);
-    session.run(&root, &["query", "-s", "failed"]);
+    session.run(&root, &["query", "-s", "failed", "--why"]);
     session.run(&root, &["logs", "other"]);
     session.run(&root, &["logs", "other", "--log", "root.log"]);
     session.run(&root, &["logs", "other", "--log", "state"]);
@@ -340,9 +340,13 @@ fn a_bad_configuration_is_told_with_what_was_meant() {
     assert_eq!(ran.code, 3);
     std::fs::remove_file(root.join("reimzul.ini")).unwrap();
     assert_eq!(root.files("."), Vec::<String>::new(), "a bad configuration makes no database");
-    let ran = reimzul(&["--root", "/proc/reimzul", "stats"]);
-    assert_eq!(ran.code, 4);
-    session.note(&["--root", "/proc/reimzul", "stats"], &ran);
+    for (command, code) in [("stats", 2), ("run", 4)] {
+        let arguments =
+            [&["--root", "/proc/reimzul", command][..], if command == "run" { &["worker"] } else { &[] }];
+        let ran = reimzul(&arguments.concat());
+        session.note(&arguments.concat(), &ran);
+        assert_eq!(ran.code, code, "{ran:?}");
+    }
     session.matches("bad_configuration", Some(root.path()));
 }
 
@@ -429,6 +433,12 @@ impl Session {
             (r"\b20\d\d-\d\d-\d\dT[\d:.]+Z", "RFC3339"),
             (r"\b\d+ s ago\b", "N s ago"),
             (r"\b(again in) (2 h|119 min)\b", "$1 2 h"),
+            (r"BUILDER +ARCH +SLOTS +BUSY +LOAD +FREE", "BUILDER ARCH SLOTS BUSY LOAD FREE"),
+            (
+                r"(?m)^\S+ +(\S+) +(\d) +(\d) +[\d.]+ +[\d.]+ [KMGT]iB N s ago",
+                "SOMEBODY $1 $2 $3 N.NN N.N GiB N s ago",
+            ),
+            (r"(?m)^\S+ (takes no jobs|builds)\b", "SOMEBODY $1"),
             (r"(?m)^ +\d+ (\S+-1.0-1)", "  N $1"),
             (r"(?m)^(  job +)\d+", "${1}N"),
             (r"\bdrop(ped)? \d+\b", "drop$1 N"),
@@ -438,6 +448,13 @@ impl Session {
             (r#""(fetch|digests|build)": \d+\.\d+"#, r#""$1": N"#),
             (r"\b\d+\.\d+ KiB", "N.NN KiB"),
             (r"\b\d+\.\d+ s\b", "N.N s"),
+            // A builder's name, load and free space are the machine's.
+            (r"(?m)^BUILDER +ARCH .*$", "BUILDER ARCH SLOTS BUSY LOAD FREE HEARD OF"),
+            (
+                r"(?m)^\S+ +(\w+) +(\d+) +(\d+) +[\d.]+ +[\d.]+ .iB .* ago$",
+                "NODE $1 $2 $3 N.NN N.N GiB N s ago",
+            ),
+            (r"(?m)^\S+ takes no jobs", "NODE takes no jobs"),
             (r"has \d+ bytes where its header says \d+", "has N bytes where its header says N"),
         ] {
             settings.add_filter(what, shown);

@@ -102,7 +102,8 @@ fn limits_that_nothing_enforces_keep_a_worker_from_starting() {
     let root = Root::with("memory = 8G\ndisk = 20G");
     let said = "reimzul: [worker] memory = 8 GiB cannot be enforced here: no cgroup file system with the controller \
                 memory is mounted. Without that key builds have no such limit\n";
-    for arguments in [&["run", "worker"][..], &["run", "all"], &["build", "-t", "mini", "x-1-1.src.rpm"]] {
+    let srpm = srpm("hello", 1).display().to_string();
+    for arguments in [&["run", "worker"][..], &["run", "all"], &["build", "-t", "mini", &srpm]] {
         let ran = root.run(arguments);
         assert_eq!((ran.code, ran.err.as_str()), (3, said), "{arguments:?}");
     }

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::engine::{Engine, mock};
 use crate::config::Config;
 use crate::model::builder::INTERVAL;
 use crate::model::{Arch, BuildPath, Builder, Size};
@@ -42,8 +43,18 @@ enum Gate {
 }
 
 impl Life {
-    pub fn new(config: &Config, arch: Arch, tubes: &[String], stop: &CancellationToken) -> Life {
+    pub fn new(
+        config: &Config,
+        engine: &Engine,
+        arch: Arch,
+        tubes: &[String],
+        stop: &CancellationToken,
+    ) -> Life {
         let layout = &config.layout;
+        let mut places = vec![layout.builder_cache(), layout.root().join("results")];
+        if matches!(engine, Engine::Mock(_)) {
+            places.push(mock::CHROOTS.into());
+        }
         let life = Life {
             sign: Builder {
                 builder: config.node.clone(),
@@ -61,7 +72,7 @@ impl Life {
                 stopped: false,
                 time: 0,
             },
-            places: vec![layout.builder_cache(), layout.root().join("results")],
+            places,
             running: Mutex::default(),
             changed: AtomicBool::new(true),
             gate: watch::Sender::new(Gate::Open(stop.child_token())),

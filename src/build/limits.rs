@@ -7,9 +7,9 @@ mod quota;
 
 use tokio_util::sync::CancellationToken;
 
-use super::engine::check::Finding;
+use super::engine::check::{Finding, bad, good};
 use super::engine::{Engine, Outcome, Request};
-use crate::config::{Config, EngineChoice};
+use crate::config::Config;
 use crate::model::{Class, Failure, Limits, Resources};
 use crate::sys::cgroup::{CgroupError, Cgroups, Controller};
 use crate::sys::process::on_path;
@@ -46,8 +46,6 @@ impl Guard {
         let ready = cgroups.prepare();
         let cgroups = match (ready, needed) {
             (Err(error), Some(limit)) => return Err(limit.unenforceable(error.to_string())),
-            // What is counted for its own sake must not cost more than what is measured.
-            (Ok(()), None) if config.engine == EngineChoice::Null => None,
             (Ok(()), _) => Some(cgroups),
             (Err(error), None) => {
                 tracing::debug!("what builds use is not counted: {error}");
@@ -72,7 +70,7 @@ impl Guard {
         request: Request<'_>,
         cancel: &CancellationToken,
     ) -> (Outcome, Resources) {
-        let quota = match self.quota(cancel) {
+        let quota = match self.quota(engine, cancel) {
             Ok(quota) => quota,
             Err(error) => return (impossible(&error), Resources::default()),
         };
@@ -91,12 +89,12 @@ impl Guard {
         (outcome, resources)
     }
 
-    fn quota(&self, cancel: &CancellationToken) -> Result<Quota, CgroupError> {
-        let made = self.cgroups.as_ref().map(|cgroups| cgroups.make(&self.limits)).transpose();
-        let cgroup = match made {
-            Err(error) if wanted(&self.limits).iter().any(|limit| limit.controller.is_some()) => {
-                return Err(error);
-            }
+    fn quota(&self, engine: &Engine, cancel: &CancellationToken) -> Result<Quota, CgroupError> {
+        let needed = wanted(&self.limits).iter().any(|limit| limit.controller.is_some());
+        // For the sake of counting alone mock need not run otherwise than it would.
+        let cgroups = self.cgroups.as_ref().filter(|_| needed || matches!(engine, Engine::Overlay(_)));
+        let cgroup = match cgroups.map(|cgroups| cgroups.make(&self.limits)).transpose() {
+            Err(error) if needed => return Err(error),
             Err(error) => {
                 tracing::debug!("what a build uses is not counted: {error}");
                 None
@@ -159,10 +157,8 @@ impl Wanted {
 pub fn check(limits: &Limits) -> Vec<Finding> {
     let cgroups = Cgroups::find();
     let finding = |limit: &Wanted| match limit.enforcer(&cgroups) {
-        Ok(enforcer) => {
-            Finding { ok: true, text: format!("{} per build: {}, {enforcer}", limit.key, limit.value) }
-        }
-        Err(unenforceable) => Finding { ok: false, text: unenforceable.to_string() },
+        Ok(enforcer) => good(format!("{} per build: {}, {enforcer}", limit.key, limit.value)),
+        Err(unenforceable) => bad(unenforceable.to_string()),
     };
     wanted(limits).iter().map(finding).collect()
 }

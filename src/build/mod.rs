@@ -72,7 +72,7 @@ impl Worker {
         let tubes: Vec<String> = arch.builds().iter().map(ToString::to_string).collect();
         self.guard.sweep().await;
         self.engine.sweep().await;
-        let life = Arc::new(Life::new(&self.config, arch, &tubes, shutdown.stop()));
+        let life = Arc::new(Life::new(&self.config, &self.engine, arch, &tubes, shutdown.stop()));
         let mut slots = tokio::task::JoinSet::new();
         let worker = Arc::new(self);
         for _ in 0..worker.config.slots {

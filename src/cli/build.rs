@@ -83,7 +83,7 @@ impl Build {
         }
         let busy = watch::Board::new(as_json).busy_if_long("trying whether what was built can be installed");
         let installable = check_installable(&site, &self.what, &builds, &stop).await;
-        busy.finish();
+        drop(busy);
         if stop.is_stopping() {
             ui::note(
                 "stopped: all packages were built; whether they can be installed was not tried to the end",

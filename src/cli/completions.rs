@@ -3,14 +3,13 @@
 //! The script asks this program at each Tab, by the environment variable `REIMZUL_COMPLETE`, so that it also
 //! knows targets and builds.
 
-use std::io::Write;
 use std::path::PathBuf;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::CompletionCandidate;
 use clap_complete::env::{Bash, CompleteEnv, EnvCompleter, Fish, Zsh};
 
-use super::{Arguments, Done, exit};
+use super::{Arguments, Done, exit, ui};
 use crate::config::Config;
 use crate::model::{Arch, Layout};
 use crate::role::Site;
@@ -33,6 +32,14 @@ pub struct Completions {
     shell: Shell,
 }
 
+/// Where zsh loads the script from its `fpath`, that is at the first Tab, which is to be answered too
+/// (zshcompsys(1), "Autoloaded files").
+const ZSH_FROM_FPATH: &[u8] = b"
+if [[ $funcstack[1] == _reimzul ]]; then
+    _clap_dynamic_completer_reimzul \"$@\"
+fi
+";
+
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -49,7 +56,10 @@ impl Completions {
         };
         let mut script = Vec::new();
         shell.write_registration(VARIABLE, "reimzul", "reimzul", "reimzul", &mut script)?;
-        std::io::stdout().write_all(&script)?;
+        if let Shell::Zsh = self.shell {
+            script.extend_from_slice(ZSH_FROM_FPATH);
+        }
+        ui::bytes_out(&script);
         Ok(exit::OK)
     }
 }

@@ -11,7 +11,7 @@ use super::named::{self, Named};
 use super::{Done, Failure, completions, exit, ui, watch};
 use crate::model::Layout;
 use crate::model::record::{BuildRecord, FILE};
-use crate::model::text::plain_lines;
+use crate::model::text::{plain, plain_lines};
 use crate::role::Site;
 
 /// Show or follow the log of a build
@@ -71,6 +71,7 @@ impl Logs {
             let here = if here.is_empty() { "no logs".to_owned() } else { here };
             return Err(Failure::Usage(format!("{} has no log '{log}', but {here}", named.path)));
         }
+        tell_why(&named);
         Ok(exit::OK)
     }
 
@@ -102,6 +103,18 @@ impl Logs {
             }
             shown.offset += read as u64;
             shown.print(&buffer[..read]);
+        }
+    }
+}
+
+/// Says below a failed build's log which of its lines tell why; not on the output, which is the log and nothing else.
+/// A failure that names no log is the whole text of the log already.
+fn tell_why(named: &Named) {
+    let failure = named.document.as_ref().and_then(|document| document.event.failure.as_ref());
+    if let Some(failure) = failure.filter(|failure| failure.log.is_some()) {
+        ui::tell!("{} failure in {}:", failure.class, plain(&failure.phase));
+        for line in &failure.lines {
+            ui::tell!("  {}", plain(line));
         }
     }
 }

@@ -29,7 +29,7 @@ Statuses:
   Done      the record of a build's beginning, once it has a result
 
 Examples:
-  reimzul query -s Failed
+  reimzul query -s Failed --why
   reimzul query -s waiting
   reimzul query -t mini.x86_64 --json | jq -r '.[].srpm'
   reimzul query -s Success -t c9.x86_64 --classic")]
@@ -46,6 +46,9 @@ pub struct Query {
     /// Former builds too
     #[arg(long)]
     all: bool,
+    /// Below the list, what failed in each failed build, with the log lines that tell why
+    #[arg(long, conflicts_with = "classic")]
+    why: bool,
     /// Print the lines that the old reimzul_query printed
     #[arg(long)]
     classic: bool,
@@ -82,6 +85,9 @@ impl Query {
             ui::done("no such builds");
         } else {
             print(&found, &jobs(&entries));
+            if self.why {
+                tell_why(site, &found);
+            }
         }
         let waiting = waiting(&entries).count();
         if status.is_none() && waiting > 0 {
@@ -115,6 +121,18 @@ fn print(found: &[Document], jobs: &Jobs) {
         ]);
     }
     ui::print(&table);
+}
+
+/// What each failed build failed by.
+fn tell_why(site: &Site, found: &[Document]) {
+    for document in found {
+        let Some(failure) = &document.event.failure else { continue };
+        let named = named::Named { path: document.event.path(), document: Some(document.clone()), job: None };
+        let log = named.folder(&site.config.layout).map(|folder| folder.join(failure.log_name()));
+        let log = log.filter(|log| log.exists()).map(|log| ui::short(&log));
+        ui::say!();
+        ui::failure(&named.path.to_string(), failure, log.as_deref());
+    }
 }
 
 /// The job of a build that was begun and is nobody's now: it was handed back, or its worker died.

@@ -12,9 +12,10 @@ use crate::role::Site;
 /// Show builders, and what waits, runs and is stuck
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the builders and what they are at; how many jobs of each tube are ready, reserved (being worked on), delayed
-(tried again later) or buried (until somebody kicks them), how many processes
-watch the tube, why jobs are stuck, and what could not be told to whom.
+Shows the builders and what they are at; how many jobs of each tube are ready,
+reserved (being worked on), delayed (tried again later) or buried (until
+somebody kicks them), and how many processes watch the tube; why jobs are stuck;
+what could not be told to whom.
 
 Examples:
   reimzul stats

@@ -88,13 +88,12 @@ impl Submit {
     pub async fn run(self, config: Config, as_json: bool) -> Done {
         let request = self.what.request(self.srpm, self.now)?;
         let busy = Board::new(as_json).busy_if_long("reading the source RPM");
-        let accepted = submit::accept(&config.layout, &request);
-        busy.finish();
-        let accepted = accepted?;
+        let accepted = submit::accept(&config.layout, &request)?;
         // A request that is refused makes no root.
         let site = &Site::open(config)?;
         accepted.keep(&site.config.layout)?;
         let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted).await?;
+        drop(busy);
         match (as_json, ui::is_quiet()) {
             (true, _) => {}
             (false, true) => ui::say!("{}", submitted.path),

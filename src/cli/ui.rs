@@ -148,7 +148,7 @@ pub fn print(table: &Table) {
     for index in 0..columns {
         let is_numeric = table.column_cells_iter(index).flatten().all(|cell| is_number(&cell.content()));
         let column = table.column_mut(index).expect("the column was counted");
-        column.set_padding((0, 1));
+        column.set_padding((0, u16::from(index + 1 < columns)));
         if is_numeric {
             column.set_cell_alignment(CellAlignment::Right);
         }

@@ -236,7 +236,7 @@ impl Answer {
             "builder",
             &format!("{}, submitted {} by {}", event.builder_fqdn, ui::ago(event.timestamp), event.submitter),
         );
-        if let Some(folder) = &folder {
+        if let Some(folder) = folder.as_ref().filter(|_| event.failure.is_none()) {
             detail("folder", &ui::short(folder).display().to_string());
         }
         if event.status == Status::Success && self.metadata_waits > 0 {

@@ -251,3 +251,31 @@ impl Lock {
             .map_err(FileError::at("open the lock", path))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_being_copied_has_no_name_yet() {
+        let folder = tempfile::tempdir().unwrap();
+        let (from, to) = (folder.path().join("pipe"), folder.path().join("to/file"));
+        make_dir(to.parent().unwrap()).unwrap();
+        nix::unistd::mkfifo(&from, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let copying = std::thread::spawn({
+            let (from, to) = (from.clone(), to.clone());
+            move || copy_whole(&from, &to)
+        });
+        let mut pipe = OpenOptions::new().write(true).open(&from).unwrap();
+        // More than a pipe holds: once it is through, the copy is in the middle.
+        pipe.write_all(&vec![1; 1 << 20]).unwrap();
+        assert_eq!(
+            std::fs::read_dir(to.parent().unwrap()).unwrap().count(),
+            0,
+            "it would be left behind by a kill"
+        );
+        drop(pipe);
+        copying.join().unwrap().unwrap();
+        assert_eq!(std::fs::metadata(&to).unwrap().len(), 1 << 20);
+    }
+}

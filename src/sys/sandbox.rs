@@ -11,6 +11,7 @@
 mod collect;
 mod init;
 mod mounts;
+mod signals;
 mod stage2;
 
 use std::path::{Path, PathBuf};
@@ -149,6 +150,17 @@ pub struct StepReport {
     pub accepted: bool,
     /// A [`Failing::Probe`] that did not happen.
     pub retracted: bool,
+    #[serde(default)]
+    pub own: OwnSignals,
+}
+
+/// What is known of signals that a step's processes sent one another.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct OwnSignals {
+    /// The name of the process that ended the step's own program, where one of the step's did.
+    pub ended_by: Option<String>,
+    /// One of them was sent SIGKILL by another.
+    pub killed: bool,
 }
 
 /// How this process makes sandboxes.

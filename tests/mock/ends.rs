@@ -42,6 +42,10 @@ RPM build errors:
     assert_eq!(told(&part("build", &broken)).await, (Class::Build, false, broken.clone()));
     let failure = failure(&part("build", &broken)).await;
     assert_eq!((failure.phase.as_str(), failure.log.as_deref()), ("build", Some("build.log")));
+    let mock_3 = "echo 'Child return code was: 1\nTraceback (most recent call last):\nmockbuild.exception.Error: Command failed' \
+                  >> \"$resultdir/build.log\"; fail 1";
+    let traced = part("build", &broken).replace("fail 1", mock_3);
+    assert_eq!(told(&traced).await, (Class::Build, false, broken.clone()));
     let tests = part("check", "FAIL: one of them");
     assert_eq!(told(&tests).await, (Class::Check, false, "FAIL: one of them".into()));
 }
@@ -62,6 +66,19 @@ error: Installed (but unpackaged) file(s) found:
     let failure = failure(&behaviour).await;
     assert_eq!((failure.class, failure.phase.as_str()), (Class::Packaging, "package"));
     assert!(failure.lines.iter().any(|line| line.contains("/opt/forgotten")), "{:?}", failure.lines);
+}
+
+#[tokio::test]
+async fn the_reason_is_found_behind_rpmbuilds_summary_too() {
+    let behaviour = format!(
+        "rpmbuild; echo \"error: Bad exit status from /var/tmp/rpm-tmp.x (%build)
+Executing(%build): /bin/sh -e /var/tmp/rpm-tmp.x
+RPM build errors:
+    Bad exit status from /var/tmp/rpm-tmp.x (%build)
++ gcc hello.c
+hello.c:3:5: error: 'x' undeclared\" {LOG}; fail 1"
+    );
+    assert_eq!(told(&behaviour).await, (Class::Build, false, "hello.c:3:5: error: 'x' undeclared".into()));
 }
 
 #[tokio::test]
@@ -210,6 +227,9 @@ async fn other_ends_are_tried_elsewhere() {
         let behaviour = format!("init; echo 'ERROR: it is odd' >&2; exit {status}");
         assert_eq!(told(&behaviour).await, (class, true, "it is odd".into()), "{status}");
     }
+    // A command that failed while the chroot was made passes its own status on.
+    let command = "init; printf 'ERROR: Exception(x)\\nERROR: Command failed: \\n # /usr/sbin/useradd -n\\nno -n\\n' >&2; exit 2";
+    assert_eq!(failure(command).await.lines, ["/usr/sbin/useradd -n", "no -n"]);
     let silent = told("exit 77").await;
     assert_eq!(silent.2, "mock ended with exit status 77 and gave no reason");
     assert_eq!(told("init; fail 31").await.0, Class::Buildroot);

@@ -9,4 +9,5 @@ mod ended;
 mod ends;
 mod git;
 mod harness;
+mod limits;
 mod real;

@@ -13,30 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::eventually;
 
-const CONFIG: &str = r#"
-config_opts['root'] = 'TARGETNAME'
-config_opts['target_arch'] = 'x86_64'
-config_opts['legal_host_arches'] = ('x86_64',)
-config_opts['chroot_setup_cmd'] = 'install @buildsys-build'
-config_opts['releasever'] = '1'
-config_opts['package_manager'] = 'dnf'
-config_opts['use_bootstrap'] = False
-config_opts['use_nspawn'] = False
-config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
-config_opts['dnf.conf'] = """
-[main]
-keepcache=1
-reposdir=/dev/null
-gpgcheck=0
-assumeyes=1
-metadata_expire=0
-protected_packages=
-
-[mini]
-name=mini
-baseurl=http://repohost
-"""
-"#;
+const CONFIG: &str = include_str!("../../examples/mini-distro/mock.cfg");
 
 /// A root folder whose target is the mini distribution; nothing where there is no mock.
 struct Site {
@@ -161,7 +138,7 @@ async fn mock_builds_and_fails_and_two_builds_share_its_root_cache() {
     assert_eq!((failure.class, failure.phase.as_str()), (Class::Build, "build"), "{failure}");
     assert!(failure.lines[0].contains("nothing works"), "{failure}");
     assert_eq!(cached(&site), made, "the root cache was made anew");
-    let used = std::fs::read_to_string(again.1.join("state.log")).unwrap();
+    let used = std::fs::read_to_string(again.1.join("stderr")).unwrap();
     assert!(used.contains("unpacking root cache"), "{used}");
 
     let failure = site.build(&unmet, &never).await.0.result.unwrap_err();

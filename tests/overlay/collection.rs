@@ -15,7 +15,7 @@ use reimzul::model::{Arch, Failure};
 use crate::harness::{Built, Site, target};
 
 /// Where a snapshot is told of a failure, and of nothing that is another at the next run or on another machine.
-const FILTERS: [(&str, &str); 7] = [
+const FILTERS: [(&str, &str); 8] = [
     (r"rpm-tmp\.\w+", "rpm-tmp.XXXXXX"),
     (r"/tmp/cc\w+\.(\w)", "/tmp/ccXXXXXX.$1"),
     (r"(/builddir/build/BUILD\w*)/[\w-]+-1-(1\.mini1\.x86_64|build/BUILDROOT)", "$1/NVRA"),
@@ -23,6 +23,7 @@ const FILTERS: [(&str, &str); 7] = [
     (r"[\u{2018}\u{2019}]", "'"),
     // A pipeline's traces come in any order.
     (r"    .*/usr/lib/rpm/rpmuncompress", "    + /usr/lib/rpm/rpmuncompress"),
+    (r"kill (-9 )?[1-9]\d*", "kill ${1}PID"),
     (r"python3\.\d+", "python3.X"),
 ];
 

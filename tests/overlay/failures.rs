@@ -6,124 +6,6 @@ use reimzul::model::Class;
 
 use crate::harness::{Site, script};
 
-struct Case {
-    name: &'static str,
-    rest: String,
-    class: Class,
-    phase: &'static str,
-    line: &'static str,
-}
-
-fn cases() -> Vec<Case> {
-    let case = |name, head, sections, class, phase, line| Case {
-        name,
-        rest: script(head, sections),
-        class,
-        phase,
-        line,
-    };
-    vec![
-        case(
-            "prep",
-            "",
-            "%prep\ncat no-such-file\n",
-            Class::Build,
-            "prep",
-            "cat: no-such-file: No such file or directory",
-        ),
-        case(
-            "compile",
-            "",
-            "%build\nmkdir x\ncd x\nprintf 'int main(void)\\n{\\n  return oops;\\n}\\n' > a.c\n\
-             printf 'a: a.c\\n\\tgcc -o a a.c\\n' > Makefile\nmake\n",
-            Class::Build,
-            "build",
-            "a.c:3:10: error: 'oops' undeclared (first use in this function)",
-        ),
-        case(
-            "check",
-            "",
-            "%check\necho 'PASS: one'\necho 'FAIL: two'\nexit 1\n",
-            Class::Check,
-            "check",
-            "FAIL: two",
-        ),
-        case(
-            "silent",
-            "",
-            "%install\nexit 3\n",
-            Class::Build,
-            "install",
-            "it ended with exit status 1 and gave no reason",
-        ),
-        case(
-            "unpackaged",
-            "",
-            "%install\nmkdir -p %{buildroot}/opt\ntouch %{buildroot}/opt/forgotten\n",
-            Class::Packaging,
-            "package",
-            "error: Installed (but unpackaged) file(s) found:",
-        ),
-        case(
-            "missing",
-            "",
-            "%files\n/opt/promised\n",
-            Class::Packaging,
-            "package",
-            "error: File not found: /builddir/build/BUILDROOT/missing-1-1.mini1.x86_64/opt/promised",
-        ),
-        case(
-            "unmet",
-            "BuildRequires: nosuch-devel >= 2, m4",
-            "%build\ntrue\n",
-            Class::Buildroot,
-            "builddep",
-            "nothing provides 'nosuch-devel >= 2' needed by unmet-1-1.mini1.src.rpm",
-        ),
-        case(
-            "unparsable",
-            "",
-            "%if \"%{?dist}\" == \".mini1\"\n%{error:broken here}\n%endif\n",
-            Class::Build,
-            "spec",
-            "error: broken here",
-        ),
-        case(
-            "wrong-arch",
-            "ExclusiveArch: s390x",
-            "%build\ntrue\n",
-            Class::Build,
-            "spec",
-            "error: Architecture is not included: x86_64",
-        ),
-    ]
-}
-
-#[tokio::test]
-async fn each_kind_of_failure_is_told_apart() {
-    let site = Site::shared();
-    for Case { name, rest, class, phase, line } in cases() {
-        let built = site.build(&site.srpm(name, &rest, &[])).await;
-        let failure = built.failure();
-        assert_eq!(
-            (failure.class, failure.phase.as_str()),
-            (class, phase),
-            "{name}: {failure}\n{}",
-            built.log("build.log")
-        );
-        assert!(
-            failure.lines[0].replace(['\u{2018}', '\u{2019}'], "'").starts_with(line),
-            "{name}: {:?}",
-            failure.lines
-        );
-        assert!(!failure.retry, "{name} is the package's fault");
-        assert_eq!(built.rpms(), [""; 0], "{name} failed and left RPMs");
-        for log in ["build.log", "root.log", "state.log", "installed_pkgs.log"] {
-            assert!(built.resultdir.join(log).is_file(), "{name} left no {log}");
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_source_rpm_that_is_none_is_told() {
     let site = Site::shared();
@@ -169,6 +51,23 @@ async fn a_cancelled_build_ends_soon() {
     assert_eq!(built.failure().class, Class::Killed);
     assert!(built.failure().retry);
     assert_eq!(crate::harness::running("sleep\u{0}86322"), 0);
+}
+
+#[tokio::test]
+async fn an_rpmbuild_that_somebody_outside_kills_is_built_again() {
+    let site = Site::shared();
+    let srpm = site.srpm("killed-outside", &script("", "%build\necho begun\nsleep 86355\n"), &[]);
+    let kill = async {
+        while crate::harness::running("sleep\u{0}86355") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let rpmbuild = crate::harness::pid_of("rpmbuild", "SPECS/killed-outside.spec").unwrap();
+        nix::sys::signal::kill(rpmbuild, nix::sys::signal::Signal::SIGKILL).unwrap();
+    };
+    let (built, ()) = tokio::join!(site.build(&srpm), kill);
+    let failure = built.failure();
+    assert_eq!((failure.class, failure.phase.as_str(), failure.retry), (Class::Killed, "build", true));
+    assert_eq!(failure.lines[0], "rpmbuild was ended by signal 9");
 }
 
 #[tokio::test]

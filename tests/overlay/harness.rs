@@ -239,3 +239,14 @@ pub fn running(command: &str) -> usize {
         .filter(|line| line.strip_suffix(b"\0") == Some(command.as_bytes()))
         .count()
 }
+
+/// The process of a program that has an argument with these words in it.
+pub fn pid_of(program: &str, words: &str) -> Option<nix::unistd::Pid> {
+    let entries = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut pids = entries.filter_map(|entry| {
+        let line = String::from_utf8(std::fs::read(entry.path().join("cmdline")).ok()?).ok()?;
+        let found = line.starts_with(&format!("{program}\0")) && line.contains(words);
+        found.then(|| entry.file_name().to_str()?.parse().ok()).flatten()
+    });
+    pids.next().map(nix::unistd::Pid::from_raw)
+}

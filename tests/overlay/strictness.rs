@@ -92,13 +92,16 @@ async fn links_among_the_results_are_not_followed() {
                     ln -s /etc/passwd stolen-1-1.x86_64.rpm\nln -s /proc/1/root/etc more\n\
                     mkfifo fifo-1-1.x86_64.rpm\ntouch -- -rf.rpm 'a b.rpm' .hidden.rpm\n";
     let built = site.build(&site.srpm("hostile", &script("", sections), &[])).await;
-    built.succeeded();
-    assert_eq!(built.rpms(), ["hostile-1-1.mini1.noarch.rpm", "hostile-1-1.mini1.src.rpm"]);
-    for name in built.rpms() {
-        let found = std::fs::symlink_metadata(built.resultdir.join(name)).unwrap();
-        assert!(found.is_file());
-        assert_eq!(std::os::unix::fs::MetadataExt::uid(&found), nix::unistd::geteuid().as_raw());
+    // What a build should not have made is not passed over: somebody would miss it.
+    let failure = built.failure();
+    assert_eq!(failure.class, reimzul::model::Class::Packaging);
+    assert_eq!(failure.lines.len(), 5, "{failure}");
+    for why in
+        ["'-rf.rpm' begins with", "'.hidden.rpm' begins", "'a b.rpm' has", "is a FIFO", "is a symbolic link"]
+    {
+        assert!(failure.lines.iter().any(|line| line.contains(why)), "{why}: {failure}");
     }
+    assert_eq!(built.rpms(), [""; 0]);
     let sections = "%install\nrm -rf /builddir/build/RPMS\nln -s /proc/1/fd /builddir/build/RPMS\n";
     let built = site.build(&site.srpm("hostile-folder", &script("", sections), &[])).await;
     assert!(built.outcome.result.is_err());

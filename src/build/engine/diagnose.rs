@@ -28,12 +28,10 @@ pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Fail
     }
     if status > 128 {
         let said = format!("rpmbuild was ended by signal {}", status - 128);
-        return Failure::from_log(
-            Class::Killed,
-            phase,
-            "build.log",
-            distinct([said].into_iter().chain(lines)),
-        );
+        // What came after it was said by accident.
+        let lines = telling::killer(tail, part).map_or(lines, |killer| vec![killer]);
+        let lines = distinct([said].into_iter().chain(lines));
+        return Failure::from_log(Class::Killed, phase, "build.log", lines);
     }
     if let Some(killed) = lines.iter().find(|line| line.contains("Killed signal terminated program")) {
         // Somebody, most likely the kernel for want of memory: the package need not be at fault.
@@ -50,6 +48,17 @@ pub fn rpmbuild(part: Option<&str>, tail: &str, status: i32, full: bool) -> Fail
     let complaints = if phase == "package" { packaging::lines(tail) } else { Vec::new() };
     let lines = if complaints.is_empty() { lines } else { complaints };
     Failure::from_log(class, phase, "build.log", or_silence(lines, status))
+}
+
+/// A [`Class::Killed`] that is the build's own doing: its processes sent the signal themselves. `by` names the one
+/// that ended rpmbuild.
+pub fn own_doing(failure: Failure, by: Option<&str>) -> Failure {
+    let class = if failure.phase == "check" { Class::Check } else { Class::Build };
+    let mut lines = failure.lines;
+    if let (Some(by), Some(first)) = (by, lines.first_mut()) {
+        *first = format!("{first}, which {} of this build sent", clean(by));
+    }
+    Failure { class, lines, retry: false, ..failure }
 }
 
 /// A spec that does not parse, or whose sources cannot be packed.

@@ -128,8 +128,7 @@ async fn accept_spec(
     stop: &Shutdown,
 ) -> Result<Accepted, Failure> {
     let name = spec.file_name().unwrap_or_default().display();
-    let busy = board
-        .busy(&format!("making the source RPM of {name} (and the target's base chroot, if it has none)"));
+    let busy = board.busy(&format!("making the source RPM of {name} (the first time also a base chroot)"));
     let accepted = match pack(site, what, spec, &out.part()?, stop).await {
         Ok(srpm) => accept_made(site, what, &srpm),
         Err(failure) => Err(failure),

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::Instant;
 
 use nix::errno::Errno;
@@ -14,7 +15,7 @@ use nix::unistd::Pid;
 
 use crate::sys::log::shorten;
 
-use super::{BUILD_ID, Failing, Plan, Report, Step, StepReport};
+use super::{BUILD_ID, Failing, OwnSignals, Plan, Report, Step, StepReport, signals};
 
 /// The logs on the host, opened before it is out of sight.
 pub struct Logs {
@@ -81,9 +82,12 @@ fn run_step(step: &Step, mut log: File, limit: u64) -> io::Result<(StepReport, b
     }
     let mut command = command(step);
     command.stdout(writer.try_clone()?).stderr(writer);
-    let spawned = command.spawn();
-    // The command holds ends of the pipe, too.
-    drop(command);
+    // The command holds ends of the pipe, too, and must be gone with them.
+    let start = move || {
+        let mut command = command;
+        command.spawn()
+    };
+    let (spawned, listener) = if step.as_user { signals::watched(start) } else { (start(), None) };
     let child = match spawned {
         Ok(child) => Pid::from_raw(i32::try_from(child.id()).unwrap_or_default()),
         Err(error) => {
@@ -92,15 +96,22 @@ fn run_step(step: &Step, mut log: File, limit: u64) -> io::Result<(StepReport, b
         }
     };
     let mut pump = Pump::new(log, length, limit, started);
+    let sent = Mutex::new(signals::Sent::default());
+    let (running, end) = io::pipe()?;
     let (status, pump) = std::thread::scope(|scope| {
+        if let Some(listener) = &listener {
+            scope.spawn(|| signals::listen(listener, &running, child, &sent));
+        }
         let pumping = scope.spawn(move || {
             pump.copy(reader);
             pump
         });
         let status = wait_for(child);
         kill_the_rest();
+        drop(end);
         (status, pumping.join())
     });
+    let sent = sent.into_inner().unwrap_or_default();
     let pump = pump.map_err(|_| io::Error::other("writing a log failed"))?;
     let retracted = step.failing == Failing::Probe
         && status != 0
@@ -115,7 +126,8 @@ fn run_step(step: &Step, mut log: File, limit: u64) -> io::Result<(StepReport, b
         pump.log.set_len(length)?;
     }
     let seconds = started.elapsed().as_secs_f64();
-    Ok((StepReport { status, seconds, parts: pump.parts, accepted, retracted }, pump.full))
+    let own = OwnSignals { ended_by: sent.ended_by(status), killed: sent.killed() };
+    Ok((StepReport { status, seconds, parts: pump.parts, accepted, retracted, own }, pump.full))
 }
 
 fn command(step: &Step) -> Command {

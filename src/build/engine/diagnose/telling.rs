@@ -38,6 +38,13 @@ pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
     distinct(told.into_iter().chain(trace))
 }
 
+/// The last command of a part that sends signals.
+pub fn killer(tail: &str, part: Option<&str>) -> Option<String> {
+    let mut last = text::lines(text::part_of(tail, part)).rev();
+    last.find(|line| is_trace(line) && line.split([' ', '/']).any(|word| word.contains("kill")))
+        .map(|line| text::clean(&line))
+}
+
 /// A part's output, or the end of it.
 struct Output<'a> {
     lines: Vec<Cow<'a, str>>,

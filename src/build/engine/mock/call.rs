@@ -40,10 +40,15 @@ pub fn build(settings: &Settings, note: &Note, request: &Request<'_>) -> Program
         program = program.arg("--define").arg(format!("dist {}", request.disttag));
     }
     program = program.arg("--cleanup-after");
+    let cgroup = request.quota.and_then(Quota::cgroup);
+    if cgroup.is_some() {
+        // systemd-nspawn would have systemd move the build to a group of its own.
+        program = program.arg("--isolation=simple");
+    }
     if let Some(timeout) = request.timeout {
         program = program.arg("--rpmbuild_timeout").arg(timeout.as_secs().max(1).to_string());
     }
-    program.arg(request.srpm).limited_by(request.quota.and_then(Quota::cgroup))
+    program.arg(request.srpm).limited_by(cgroup)
 }
 
 /// Runs a build. Where `cancel` ends it, nothing of it runs on.

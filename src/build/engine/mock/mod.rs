@@ -140,7 +140,10 @@ impl Mock {
         request: &Request<'_>,
         cancel: &CancellationToken,
     ) -> Result<End, Failure> {
-        let ended = call::run(&self.settings, &held.note, request, cancel).await;
+        let ended = tokio::select! {
+            ended = call::run(&self.settings, &held.note, request, cancel) => ended,
+            never = tell_quota(request) => match never {},
+        };
         let end = match ended {
             Ok(end) => end,
             Err(error) => {
@@ -184,6 +187,23 @@ impl Mock {
         check::check(self).await
     }
 }
+
+/// Has the chroot count as the build's, once mock has said where it is.
+async fn tell_quota(request: &Request<'_>) -> std::convert::Infallible {
+    if let Some(quota) = request.quota {
+        let root = loop {
+            match root_path(request.resultdir) {
+                Some(root) => break root,
+                None => tokio::time::sleep(Duration::from_millis(500)).await,
+            }
+        };
+        quota.occupies(&root);
+    }
+    std::future::pending().await
+}
+
+/// Where mock makes its chroots, unless configured otherwise.
+pub const CHROOTS: &str = "/var/lib/mock";
 
 /// The engine's folder.
 fn cache(layout: &Layout) -> PathBuf {

@@ -98,22 +98,23 @@ fn rpmbuild(evidence: &Evidence, status: i32) -> Failure {
     diagnose::rpmbuild(part.as_deref(), &log, status, false)
 }
 
-/// What the last rpmbuild said, without what mock writes around it. As mock reads rpmbuild's two outputs one after
-/// the other, the heading of its summary may come before the errors themselves.
+/// What the last rpmbuild said, without what mock writes around it. mock reads rpmbuild's two outputs side by side, so
+/// the summary at the end of one may stand before the last lines of the other: it is left out, for it only repeats.
 fn rpmbuild_log(log: &str) -> String {
     let last = log.rfind("\nExecuting command: ").map_or(log, |at| &log[at + 1..]);
-    let mock = ["Executing command: ", "Child return code was: ", "Mock Version: "];
-    let lines: Vec<&str> =
-        last.lines().filter(|line| !mock.iter().any(|start| line.starts_with(start))).collect();
-    let is_error = |line: &&str| line.starts_with("error: ");
-    let heading = lines.iter().position(|line| *line == "RPM build errors:").unwrap_or(lines.len());
-    let (before, after) = lines.split_at(heading);
-    let kept: Vec<&str> = if before.iter().any(is_error) {
-        lines
-    } else {
-        before.iter().chain(after.iter().skip(1)).copied().collect()
-    };
-    kept.iter().fold(String::new(), |text, line| text + line + "\n")
+    // Behind it mock 3 writes where in itself that was.
+    let last = last.split_once("\nChild return code was: ").map_or(last, |(said, _)| said);
+    let mock = ["Executing command: ", "Mock Version: "];
+    let mut in_summary = false;
+    last.lines().filter(|line| !mock.iter().any(|start| line.starts_with(start))).fold(
+        String::new(),
+        |text, line| {
+            let heading = line == "RPM build errors:" || line == "RPM build warnings:";
+            in_summary |= heading;
+            let repeats = in_summary && line.starts_with("    ");
+            if heading || repeats { text } else { text + line + "\n" }
+        },
+    )
 }
 
 /// A chroot that could not be made or filled.
@@ -219,17 +220,20 @@ fn no_room(evidence: &Evidence) -> Option<Failure> {
 
 const MOST_LINES: usize = 5;
 
-/// mock's own words on what went wrong.
+/// mock's own words on what went wrong: its last error, with the command that failed and what that said, if it was one.
 fn words(evidence: &Evidence, status: i32) -> Vec<String> {
-    let summary = |line: &&str| !line.starts_with("Exception(");
-    let errors = evidence.stderr.lines().filter_map(|line| line.strip_prefix("ERROR: ")).filter(summary);
-    let mut lines: Vec<String> = errors.map(diagnose::clean).filter(|line| !line.is_empty()).collect();
+    let text = evidence.stderr.as_str();
+    let is_reason = |line: &&str| line.starts_with("ERROR: ") && !line.starts_with("ERROR: Exception(");
+    let from = text.lines().collect::<Vec<_>>().iter().rposition(is_reason);
+    let said = text.lines().skip(from.unwrap_or(usize::MAX)).map(|line| line.trim_start_matches("ERROR: "));
+    let said = said.map(|line| diagnose::clean(line.trim_start_matches(" # ")));
+    let mut lines: Vec<String> =
+        said.filter(|line| !line.is_empty() && line != "Command failed:").take(MOST_LINES).collect();
     if lines.is_empty() {
-        lines.extend(diagnose::last_said(&evidence.stderr));
+        lines.extend(diagnose::last_said(text));
     }
     if lines.is_empty() {
         lines.push(format!("mock ended with exit status {status} and gave no reason"));
     }
-    lines.truncate(MOST_LINES);
     lines
 }

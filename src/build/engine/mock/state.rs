@@ -14,17 +14,18 @@ const PHASES: [(&str, &str); 4] = [
     ("clean chroot", "clean"),
 ];
 
-/// Seconds per phase, as far as the log has both its ends.
+/// Seconds per phase, as far as the log has both its ends. mock 3 opens the log only after it has begun the first one:
+/// what has no beginning began with the log.
 pub fn durations(log: &str) -> BTreeMap<String, f64> {
     let mut begun: BTreeMap<&str, DateTime> = BTreeMap::new();
-    let mut durations = BTreeMap::new();
+    let (mut opened, mut durations) = (None, BTreeMap::new());
     for (time, said) in log.lines().filter_map(|line| line.split_once(" - ")) {
         let Ok(time) = time.replace(',', ".").parse::<DateTime>() else { continue };
+        let opened = *opened.get_or_insert(time);
         if let Some(what) = said.strip_prefix("Start: ") {
             begun.insert(what, time);
-        } else if let Some((what, phase)) = said.strip_prefix("Finish: ").and_then(known)
-            && let Some(start) = begun.remove(what)
-        {
+        } else if let Some((what, phase)) = said.strip_prefix("Finish: ").and_then(known) {
+            let start = begun.remove(what).unwrap_or(opened);
             // The clock may have been set back meanwhile.
             let seconds = time.duration_since(start).as_secs_f64().max(0.0);
             *durations.entry(phase.to_owned()).or_default() += seconds;
@@ -82,6 +83,13 @@ mod tests {
         assert_eq!(durations.keys().collect::<Vec<_>>(), ["base", "builddep"]);
         assert!((durations["base"] - 10.94).abs() < 1e-6, "{durations:?}");
         assert!((durations["builddep"] - 0.476).abs() < 1e-6, "{durations:?}");
+    }
+
+    #[test]
+    fn a_phase_that_began_before_the_log_is_not_lost() {
+        let log =
+            "2026-11-24 00:00:01,000 - Mock Version: 3.5\n2026-11-24 00:00:03,500 - Finish: chroot init\n";
+        assert!((durations(log)["base"] - 2.5).abs() < 1e-6);
     }
 
     #[test]

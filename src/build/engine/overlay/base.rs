@@ -191,7 +191,12 @@ fn next_number(dnf: &Dnf) -> Result<u64, FileError> {
 }
 
 /// What a base would hold that were made now.
-async fn resolve(dnf: &Dnf, scratch: &Path, root_log: &Path, work: &Work<'_>) -> Result<Transaction, Failure> {
+async fn resolve(
+    dnf: &Dnf,
+    scratch: &Path,
+    root_log: &Path,
+    work: &Work<'_>,
+) -> Result<Transaction, Failure> {
     let at = scratch.join("nothing");
     crate::sys::fs::make_dir(&at).map_err(|error| disk(&error))?;
     let log = scratch.join("resolve.log");

@@ -91,7 +91,8 @@ impl Build<'_> {
         let work = Work::within(limit, cancel);
         let wasted = cancel.child_token();
         let ask = async {
-            let verdict = base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
+            let verdict =
+                base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
             if !matches!(verdict, Ok(Verdict::Current)) {
                 wasted.cancel();
             }
@@ -214,7 +215,14 @@ impl Build<'_> {
         let part = step.parts.last().map(|(name, _)| name.as_str());
         let tail = diagnose::read_tail(&self.log("build.log"), 0);
         let full = report.full || self.no_room(&tail);
-        diagnose::rpmbuild(part, &tail, step.status, full)
+        let failure = diagnose::rpmbuild(part, &tail, step.status, full);
+        // Of rpmbuild itself it is known who ended it. Of a compiler it is not, but that the build did send SIGKILL.
+        let ended = step.status > 128;
+        let own = if ended { step.own.ended_by.is_some() } else { step.own.killed };
+        if failure.class == Class::Killed && own {
+            return diagnose::own_doing(failure, step.own.ended_by.as_deref());
+        }
+        failure
     }
 
     /// Whether the builder's disk is full, rather than a test suite trying what happens then.
