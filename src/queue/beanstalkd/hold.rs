@@ -168,7 +168,7 @@ impl Queue {
         if consumer.watched == wanted {
             return Ok(consumer);
         }
-        let more = wanted.difference(&consumer.watched).rev().cloned().map(Command::Watch);
+        let more = wanted.iter().rev().filter(|tube| !consumer.watched.contains(*tube)).cloned().map(Command::Watch);
         let less = consumer.watched.difference(&wanted).cloned().map(Command::Ignore);
         for answer in self.call(&consumer.link, more.chain(less).collect(), PATIENCE).await? {
             if !matches!(answer, Ok(Reply::Watching(_))) {

@@ -54,7 +54,7 @@ impl Server {
                 .map_err(|error| error.to_string())?;
             // Commands are small, and each is waited for.
             stream.set_nodelay(true).map_err(|error| error.to_string())?;
-            Ok(stream)
+            Ok::<_, String>(stream)
         });
         let connected = connecting.await.unwrap_or_else(|_| Err("the program is ending".into()));
         match connected {
