@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Config, QueuePlace};
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
 
@@ -217,6 +218,19 @@ pub enum Queue {
 }
 
 impl Queue {
+    /// The queue that a configuration names.
+    pub fn open(config: &Config) -> Result<Queue, QueueError> {
+        Ok(match &config.queue {
+            QueuePlace::Root => Queue::Sqlite(sqlite::Queue::open(&config.layout)?),
+            QueuePlace::Sqlite(file) => {
+                Queue::Sqlite(sqlite::Queue::open_at(file, &file.with_extension("run"))?)
+            }
+            QueuePlace::Beanstalkd(address) => {
+                Queue::Beanstalkd(beanstalkd::Queue::new(address.clone(), &config.node))
+            }
+        })
+    }
+
     /// Puts all the jobs, or none. Returns their ids.
     pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
         match self {
@@ -243,7 +257,7 @@ impl Queue {
     /// What the queue is, for people; an error where it cannot be reached.
     pub async fn check(&self) -> Result<String, QueueError> {
         match self {
-            Queue::Sqlite(_) => Ok("embedded, below the root".into()),
+            Queue::Sqlite(queue) => queue.stats().await.map(|_| "embedded, in a file of this machine".into()),
             Queue::Beanstalkd(queue) => queue.check().await,
         }
     }

@@ -67,9 +67,16 @@ pub struct Queue {
 
 impl Queue {
     pub fn open(layout: &Layout) -> Result<Queue, QueueError> {
-        fs::make_dir(layout.root())?;
-        let database = Database::open(&layout.database(), SCHEMA)?;
-        let owner = Arc::new(Owner::enter(&layout.run())?);
+        Queue::open_at(&layout.database(), &layout.run())
+    }
+
+    /// In a file, with a folder for the processes that share it.
+    pub fn open_at(file: &Path, run: &Path) -> Result<Queue, QueueError> {
+        if let Some(folder) = file.parent() {
+            fs::make_dir(folder)?;
+        }
+        let database = Database::open(file, SCHEMA)?;
+        let owner = Arc::new(Owner::enter(run)?);
         Ok(Queue { database, owner, ttr: TTR, bell: Arc::default() })
     }
 

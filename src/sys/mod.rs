@@ -1,4 +1,4 @@
-//! The only places that spawn programs, lock files or open databases. Knows nothing of ours but [`crate::model`].
+//! The only places that spawn programs, lock files, open databases or connect to servers. Knows nothing of ours but [`crate::model`].
 
 pub mod cgroup;
 pub mod fs;
@@ -9,3 +9,4 @@ pub mod rpm;
 pub mod sandbox;
 pub mod sqlite;
 pub mod steady;
+pub mod tcp;

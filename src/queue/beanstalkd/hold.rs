@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::link::Link;
 use super::protocol::{Answer, Command, Reply, dictionary};
-use super::{BeanstalkdError, Dictionary, PATIENCE, Queue, Shared, WATCHED_BY, list, locked, number, seconds};
+use super::{
+    BeanstalkdError, Dictionary, PATIENCE, Queue, Shared, WATCHED_BY, list, locked, number, seconds,
+};
 use crate::queue::{Entry, GiveUp, Job, LOSSES, Lease, QueueError};
 
 /// How soon a lost server is tried again, at first and at most.
@@ -101,7 +103,12 @@ impl Queue {
     }
 
     /// Waits for a job, and takes what else is ready, in ever larger bites.
-    async fn take(&self, link: &Link, most: usize, wait: Duration) -> Result<Vec<(u64, Vec<u8>)>, QueueError> {
+    async fn take(
+        &self,
+        link: &Link,
+        most: usize,
+        wait: Duration,
+    ) -> Result<Vec<(u64, Vec<u8>)>, QueueError> {
         let mut jobs = Vec::new();
         let (mut bite, mut wait) = (1, wait);
         while jobs.len() < most {
@@ -168,7 +175,8 @@ impl Queue {
         if consumer.watched == wanted {
             return Ok(consumer);
         }
-        let more = wanted.iter().rev().filter(|tube| !consumer.watched.contains(*tube)).cloned().map(Command::Watch);
+        let more =
+            wanted.iter().rev().filter(|tube| !consumer.watched.contains(*tube)).cloned().map(Command::Watch);
         let less = consumer.watched.difference(&wanted).cloned().map(Command::Ignore);
         for answer in self.call(&consumer.link, more.chain(less).collect(), PATIENCE).await? {
             if !matches!(answer, Ok(Reply::Watching(_))) {

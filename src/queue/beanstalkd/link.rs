@@ -97,7 +97,8 @@ where
         match done {
             Ok(all) => {
                 health.is_up();
-                let confused = all.iter().find_map(|answer| answer.as_ref().err().filter(|no| no.is_confusion()));
+                let confused =
+                    all.iter().find_map(|answer| answer.as_ref().err().filter(|no| no.is_confusion()));
                 let broken = confused.map(|refusal| Broken(format!("it {refusal}")));
                 let _ = answers.send(Ok(all));
                 if broken.is_some() {

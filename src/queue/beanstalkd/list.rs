@@ -25,14 +25,18 @@ impl Queue {
             .partition(|(_, tube, _)| tube.starts_with(WHY));
         jobs.retain(|(_, its, _)| !is_ours_alone(its) && tube.is_none_or(|tube| tube == its));
         let mut reasons = HashMap::new();
-        for (answer, (_, tube, _)) in self.peek(notes.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&notes) {
+        for (answer, (_, tube, _)) in
+            self.peek(notes.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&notes)
+        {
             let about = tube.strip_prefix(WHY).and_then(|id| id.parse::<u64>().ok());
             if let (Some(about), Ok(Reply::Found { body, .. })) = (about, answer) {
                 reasons.insert(about, String::from_utf8_lossy(&body).into_owned());
             }
         }
         let mut entries = Vec::new();
-        for (answer, (id, _, story)) in self.peek(jobs.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&jobs) {
+        for (answer, (id, _, story)) in
+            self.peek(jobs.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&jobs)
+        {
             // Whatever was deleted in between is not there.
             let Ok(Reply::Found { body, .. }) = answer else { continue };
             let entry = entry(*id, story, body);
@@ -96,7 +100,8 @@ impl Queue {
 
     /// The jobs of every tube that are next to be made ready, run, or kicked.
     async fn heads(&self) -> Result<Vec<u64>, QueueError> {
-        let looks = |tube| [Command::Use(tube), Command::PeekReady, Command::PeekDelayed, Command::PeekBuried];
+        let looks =
+            |tube| [Command::Use(tube), Command::PeekReady, Command::PeekDelayed, Command::PeekBuried];
         let commands = self.tubes().await?.into_iter().flat_map(looks).collect();
         let answers = self.ask(commands).await?;
         let heads = answers.into_iter().filter_map(|answer| match answer {

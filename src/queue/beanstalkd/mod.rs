@@ -24,8 +24,9 @@ use link::{Broken, Link};
 use protocol::{Answer, Command, Refusal, Reply, dictionary};
 use server::Server;
 
+use crate::config::Address;
+
 pub use hold::Hold;
-pub use server::Address;
 
 /// How long an answer may take. Longer than a network that is cut for a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -81,7 +82,10 @@ impl Queue {
     pub fn new(address: Address, node: &str) -> Queue {
         let shared = Shared {
             server: Server::new(address),
-            node: node.chars().map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' }).collect(),
+            node: node
+                .chars()
+                .map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' })
+                .collect(),
             control: tokio::sync::Mutex::default(),
             idle: Mutex::default(),
             holds: Mutex::default(),

@@ -8,7 +8,12 @@ use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 /// What may be said to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    Put { priority: u32, delay: u32, ttr: u32, body: Vec<u8> },
+    Put {
+        priority: u32,
+        delay: u32,
+        ttr: u32,
+        body: Vec<u8>,
+    },
     Use(String),
     Watch(String),
     Ignore(String),
@@ -16,8 +21,15 @@ pub enum Command {
     Reserve(u32),
     ReserveJob(u64),
     Touch(u64),
-    Release { id: u64, priority: u32, delay: u32 },
-    Bury { id: u64, priority: u32 },
+    Release {
+        id: u64,
+        priority: u32,
+        delay: u32,
+    },
+    Bury {
+        id: u64,
+        priority: u32,
+    },
     Delete(u64),
     Kick(u64),
     KickJob(u64),
@@ -40,7 +52,10 @@ pub enum Reply {
     Using(String),
     Watching(u64),
     NotIgnored,
-    Reserved { id: u64, body: Vec<u8> },
+    Reserved {
+        id: u64,
+        body: Vec<u8>,
+    },
     DeadlineSoon,
     TimedOut,
     Touched,
@@ -48,7 +63,10 @@ pub enum Reply {
     Deleted,
     /// Of `kick` with the number, of `kick-job` without.
     Kicked(Option<u64>),
-    Found { id: u64, body: Vec<u8> },
+    Found {
+        id: u64,
+        body: Vec<u8>,
+    },
     /// Statistics, or a list.
     Data(Vec<u8>),
     NotFound,
@@ -177,7 +195,9 @@ async fn read_line(from: &mut (impl AsyncBufRead + Unpin)) -> io::Result<String>
     from.take(LONGEST_LINE).read_until(b'\n', &mut line).await?;
     match line.strip_suffix(b"\r\n") {
         Some(line) => Ok(String::from_utf8_lossy(line).into_owned()),
-        None if line.is_empty() => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection")),
+        None if line.is_empty() => {
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it closed the connection"))
+        }
         None => Err(strange(&String::from_utf8_lossy(&line))),
     }
 }
@@ -293,7 +313,10 @@ mod tests {
     #[test]
     fn statistics_are_read_quoted_or_not() {
         let stats = dictionary(b"---\nid: 7\ntube: \"x86_64\"\nversion: 1.12\n");
-        assert_eq!((stats["id"].as_str(), stats["tube"].as_str(), stats["version"].as_str()), ("7", "x86_64", "1.12"));
+        assert_eq!(
+            (stats["id"].as_str(), stats["tube"].as_str(), stats["version"].as_str()),
+            ("7", "x86_64", "1.12")
+        );
         assert_eq!(list(b"---\n- default\n- \"t\"\n"), ["default", "t"]);
     }
 
