@@ -3,6 +3,8 @@
 //! Unknown sections and keys are errors that name the nearest known one; values are checked when the file is
 //! loaded, so that nothing is found wrong in the middle of a build.
 
+mod queue;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use configparser::ini::{Ini, IniDefault};
 use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
+pub use queue::{Address, QueuePlace};
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -122,6 +125,7 @@ pub struct Config {
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
+    pub queue: QueuePlace,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -149,6 +153,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
+    ("queue", &["url"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
@@ -223,6 +228,7 @@ impl Config {
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
+            queue: values.queue(&root)?,
             unused: unused(&sections),
         })
     }

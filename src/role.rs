@@ -97,7 +97,7 @@ impl Site {
         let layout = &config.layout;
         fs::make_dir(layout.root())?;
         Ok(Site {
-            queue: Queue::Sqlite(crate::queue::sqlite::Queue::open(layout)?),
+            queue: Queue::open(&config)?,
             history: History::Sqlite(crate::history::sqlite::History::open(layout)?),
             outbox: Outbox::open(layout)?,
             stamps: Stamps::open(layout)?,
