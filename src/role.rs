@@ -77,7 +77,7 @@ impl Site {
         fs::make_dir(layout.root())?;
         Ok(Site {
             queue: Queue::Sqlite(crate::queue::sqlite::Queue::open(layout)?),
-            history: History::Sqlite(crate::history::sqlite::History::open(layout)?),
+            history: History::open(&config)?,
             outbox: Outbox::open(layout)?,
             stamps: Stamps::open(layout)?,
             config,

@@ -1,7 +1,7 @@
 //! What every history engine must do, as one suite; each engine runs all of it.
 
 use reimzul::history::{self, Document, Find, History, HistoryError};
-use reimzul::model::{Arch, Event, Layout, Status};
+use reimzul::model::{Arch, Event, Status};
 use serde_json::json;
 
 /// A history with nothing in it, and the folder it lives in.
@@ -13,7 +13,7 @@ struct Farm {
 impl Farm {
     fn sqlite() -> Farm {
         let folder = tempfile::tempdir().unwrap();
-        let history = history::sqlite::History::open(&Layout::new(folder.path())).unwrap();
+        let history = history::sqlite::History::open(&folder.path().join("history.db")).unwrap();
         Farm { history: History::Sqlite(history), _folder: folder }
     }
 }

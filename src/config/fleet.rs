@@ -63,8 +63,11 @@ impl Values<'_> {
 
     pub(super) fn tls(&self, root: &Path) -> Result<TlsFiles, ConfigError> {
         let file = |key| self.folder("tls", key, root);
-        let files = TlsFiles { ca_cert: file("ca_cert"), tls_cert: file("tls_cert"), tls_key: file("tls_key") };
-        if files.tls_cert.is_none() && let Some(key) = &files.tls_key {
+        let files =
+            TlsFiles { ca_cert: file("ca_cert"), tls_cert: file("tls_cert"), tls_key: file("tls_key") };
+        if files.tls_cert.is_none()
+            && let Some(key) = &files.tls_key
+        {
             let wanted = "given together with tls_cert, the certificate that it belongs to";
             return Err(self.bad("tls", "tls_key", &key.display().to_string(), wanted));
         }
