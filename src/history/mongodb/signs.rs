@@ -26,7 +26,7 @@ impl History {
 }
 
 async fn keep(signs: &Collection<Bdoc>, sign: &Builder, text: &str) -> Answer<()> {
-    let time = Bson::Int64(i64::try_from(sign.time).unwrap_or(i64::MAX));
+    let time = Bson::Int64(sign.time);
     let older = doc! {"builder": &sign.builder, "worker": &sign.worker, "time": {"$lte": time.clone()}};
     let change = doc! {"$set": {"time": time, "sign": text}};
     match signs.update_one(older, change).upsert(true).await {
