@@ -26,18 +26,19 @@ impl History {
 }
 
 async fn keep(signs: &Collection<Bdoc>, sign: &Builder, text: &str) -> Answer<()> {
-    let time = Bson::Int64(sign.time);
-    let older = doc! {"builder": &sign.builder, "worker": &sign.worker, "time": {"$lte": time.clone()}};
-    let change = doc! {"$set": {"time": time, "sign": text}};
-    match signs.update_one(older, change).upsert(true).await {
-        // A newer one is there, so none was found to change, and none may be added.
-        Err(error) if is_duplicate(&error) => {}
-        other => drop(other?),
-    }
-    for other in all(signs.find(doc! {"builder": &sign.builder})).await? {
-        if other.text("worker") == Some(&sign.worker) {
-            continue;
+    let known = all(signs.find(doc! {"builder": &sign.builder})).await?;
+    let (mine, others): (Vec<_>, Vec<_>) =
+        known.into_iter().partition(|stored| stored.text("worker") == Some(&sign.worker));
+    if !mine.iter().any(|stored| stored.fields.get_i64("time").is_ok_and(|time| time > sign.time)) {
+        let worker = doc! {"builder": &sign.builder, "worker": &sign.worker};
+        let change = doc! {"$set": {"time": Bson::Int64(sign.time), "sign": text}};
+        match signs.update_one(worker, change).upsert(true).await {
+            // Another notifier has added one in this moment: as good as ours.
+            Err(error) if is_duplicate(&error) => {}
+            other => drop(other?),
         }
+    }
+    for other in others {
         // One that a later version wrote and we cannot read is as good as silent.
         let told: Option<Builder> = other.text("sign").and_then(|text| serde_json::from_str(text).ok());
         if told.is_none_or(|told| told.stopped || told.silent_for(sign.time).is_some()) {
