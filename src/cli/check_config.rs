@@ -4,10 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
+use crate::build::engine::check::Finding;
 use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::overlay::Overlay;
 use crate::build::limits;
-use crate::config::{Config, EngineChoice};
+use crate::config::{Config, EngineChoice, HistoryPlace};
+use crate::history::History;
 use crate::role;
 
 /// Check the configuration and what this machine needs for it
@@ -17,8 +19,13 @@ Exits with 3 if the configuration is wrong or something is missing.
 
 Examples:
   reimzul check-config
+  reimzul check-config --connect
   reimzul --config ./reimzul.ini check-config")]
-pub struct CheckConfig {}
+pub struct CheckConfig {
+    /// Try the connections to other machines, too
+    #[arg(long)]
+    connect: bool,
+}
 
 impl CheckConfig {
     pub async fn run(self, config: &Config, as_json: bool) -> Done {
@@ -35,6 +42,7 @@ impl CheckConfig {
             EngineChoice::Null => Vec::new(),
         };
         checks.extend(limits::check(&config.limits));
+        checks.extend(self.history(config).await);
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
@@ -57,5 +65,21 @@ impl CheckConfig {
             }
         }
         Ok(if good { exit::OK } else { exit::CONFIG })
+    }
+
+    /// Whether the history can be used, if it is on another machine. Its URL and files are looked at in any case.
+    async fn history(&self, config: &Config) -> Option<Finding> {
+        if !matches!(config.history, HistoryPlace::Mongodb(_)) {
+            return None;
+        }
+        let history = match History::open(config) {
+            Ok(history) if self.connect => history.check().await,
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        Some(match history {
+            Ok(what) => Finding { ok: true, text: format!("history: {what}") },
+            Err(error) => Finding { ok: false, text: error.to_string() },
+        })
     }
 }

@@ -72,9 +72,14 @@ impl Server {
     }
 
     pub fn begin(&self) {
+        self.begin_with(&[]);
+    }
+
+    pub fn begin_with(&self, more: &[&str]) {
         let (begun, child) = channel();
         let (end, ended) = channel::<()>();
         let mut command = self.command();
+        command.args(more);
         let thread = std::thread::spawn(move || {
             let mut child =
                 command.spawn().unwrap_or_else(|error| panic!("cannot start the server: {error}"));

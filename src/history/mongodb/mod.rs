@@ -29,7 +29,7 @@ const EVENTS: &str = "notify_history";
 const BUILDERS: &str = "builders";
 
 /// No command may hang: what takes longer has failed.
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(20);
 /// Indexes of a large old history take a while, once.
 const INDEX_LIMIT: Duration = Duration::from_secs(900);
 
