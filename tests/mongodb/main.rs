@@ -14,6 +14,8 @@ use mongodb::bson::{Document as Bdoc, doc};
 use reimzul::history::mongodb::History;
 use reimzul::history::{Document, Find};
 use reimzul::model::Event;
+use reimzul::queue::NOTIFY;
+use reimzul::role::Site;
 use serde_json::json;
 
 /// An event of the `build`-th build of a package, as it is on the wire.
@@ -38,6 +40,15 @@ fn old_event(package: &str, build: u32, status: &str) -> Event {
 
 async fn all(history: &History) -> Vec<Document> {
     history.find(Find { all: true, ..Find::default() }).await.unwrap()
+}
+
+/// Waits until no event is on its way to the history.
+async fn told(site: &Site) {
+    harness::eventually("every event is told", async || {
+        let jobs = site.queue.list(Some(NOTIFY)).await.unwrap();
+        (jobs.is_empty() && site.outbox.waiting().await.unwrap().is_empty()).then_some(())
+    })
+    .await;
 }
 
 /// The collection itself, by a client of the test's own.

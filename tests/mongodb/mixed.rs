@@ -9,8 +9,8 @@ use reimzul::model::{Arch, Event, Status};
 use reimzul::queue::{NOTIFY, NewJob};
 use serde_json::{Value, json};
 
+use super::harness::Root;
 use super::harness::mongodb::{Server, python};
-use super::harness::{Ask, Root};
 use super::{event, fields, old_event};
 
 /// Runs the old fleet's client, with a JSON object a line as its input; its answers.
@@ -44,7 +44,7 @@ async fn notify(root: &Root, events: &[Event]) {
     let jobs = events.iter().map(|event| NewJob::new(NOTIFY, event, 1 << 31)).collect();
     site.queue.put(jobs).await.unwrap();
     let notifier = root.start(&["notifier"]);
-    site.quiet().await;
+    super::told(&site).await;
     notifier.stop();
 }
 

@@ -8,7 +8,7 @@ use reimzul::role::Site;
 
 use super::event;
 use super::harness::mongodb::Server;
-use super::harness::{Ask, Root, eventually};
+use super::harness::{Root, eventually};
 
 fn root(server: &Server) -> (Root, String) {
     let url = server.url();
@@ -22,7 +22,7 @@ async fn put(site: &Site, events: impl IntoIterator<Item = Event>) {
 
 /// What is stored of many builds, once everybody has been told.
 async fn stored(site: &Site) -> (usize, usize) {
-    site.quiet().await;
+    super::told(site).await;
     let all = site.history.find(Find { all: true, ..Find::default() }).await.unwrap();
     (all.len(), site.history.find(Find::default()).await.unwrap().len())
 }
