@@ -5,16 +5,12 @@
 
 mod common;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use common::builds::{build, engine_seconds, install_target, pack, repository, run};
-
-const ONE_FILE: &str = "Name: onefile\nVersion: 1\nRelease: 1\nSummary: One C file\nLicense: MIT\n\
-    Source0: onefile.c\nBuildRequires: gcc\n%description\nOne C file.\n%prep\n%setup -q -c -T\ncp %{SOURCE0} .\n\
-    %build\ngcc -O2 -g -o onefile onefile.c\n%install\ninstall -D onefile %{buildroot}/usr/bin/onefile\n\
-    %files\n/usr/bin/onefile\n";
+use common::builds::{build, engine_seconds, install_target, one_file, pack, repository, run};
+use common::median;
 
 fn main() {
     let work = tempfile::tempdir().expect("a temporary folder");
@@ -44,7 +40,7 @@ fn measure(what: &str, root: &Path, work: &Path, srpm: &Path, runs: usize) {
     let (mut command, mut engine, mut plain) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let begun = Instant::now();
-        let built = build(root, &[], &[srpm.to_owned()]);
+        let built = build(root, &["-t", "mini"], &[srpm.to_owned()]);
         command.push(begun.elapsed().as_secs_f64());
         engine.push(built.iter().map(engine_seconds).sum());
         let begun = Instant::now();
@@ -63,19 +59,4 @@ fn rebuild(work: &Path, srpm: &Path) {
         .args(["--nodeps", "--define"])
         .arg(format!("_topdir {}", top.display()))
         .arg(srpm));
-}
-
-fn one_file(work: &Path, name: &str, requires: &str) -> PathBuf {
-    let folder = work.join(name).join("in");
-    std::fs::create_dir_all(&folder).expect("a folder");
-    std::fs::write(folder.join("onefile.c"), "int main(void) { return 0; }\n").expect("the source");
-    let spec = ONE_FILE.replace("Name: onefile", &format!("Name: {name}"));
-    let spec = spec.replace("BuildRequires: gcc", &format!("BuildRequires: {requires}"));
-    std::fs::write(folder.join(format!("{name}.spec")), spec).expect("the spec");
-    pack(work, &folder.join(format!("{name}.spec")))
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
 }

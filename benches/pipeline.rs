@@ -197,7 +197,8 @@ impl Roles {
     fn start(site: &Site, roles: &'static [Role]) -> Roles {
         let shutdown = Shutdown::default();
         let (site, stop) = (site.clone(), shutdown.clone());
-        Roles { running: tokio::spawn(async move { site.run_all(roles, &stop).await }), shutdown }
+        let run = async move { site.run_all(roles, &stop).await.expect("no role ends unasked") };
+        Roles { running: tokio::spawn(run), shutdown }
     }
 
     async fn stop(self) {

@@ -8,8 +8,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use common::Table;
 use common::builds::{build, engine_seconds, install_target, repository};
+use common::{Table, median};
 
 /// Quick ones of the examples; some build-require others.
 const TWELVE: [&str; 12] =
@@ -30,8 +30,10 @@ fn both_arches(table: &Table, work: &Path) {
         install_target(root, arch);
     }
     let hello = [spec("hello")];
-    let parallel = || timed(|| drop(build(&together, &[], &hello)));
-    let serial = || timed(|| apart.iter().for_each(|(arch, root)| drop(build(root, &["-a", arch], &hello))));
+    let parallel = || timed(|| drop(build(&together, &["-t", "mini"], &hello)));
+    let serial = || {
+        timed(|| apart.iter().for_each(|(arch, root)| drop(build(root, &["-t", "mini", "-a", arch], &hello))))
+    };
     // The first round makes the base chroots.
     parallel();
     serial();
@@ -53,7 +55,7 @@ fn twelve(table: &Table, work: &Path) {
     install_target(&root, "x86_64");
     let packages: Vec<PathBuf> = TWELVE.into_iter().map(spec).collect();
     let mut records = Vec::new();
-    let wall = timed(|| records = build(&root, &["--slots", "2"], &packages));
+    let wall = timed(|| records = build(&root, &["-t", "mini", "--slots", "2"], &packages));
     let engine: f64 = records.iter().map(engine_seconds).sum();
     table.row(
         "12 packages on 2 slots",
@@ -76,9 +78,4 @@ fn timed(work: impl FnOnce()) -> f64 {
     let begun = Instant::now();
     work();
     begun.elapsed().as_secs_f64()
-}
-
-fn median(mut of: Vec<f64>) -> f64 {
-    of.sort_by(f64::total_cmp);
-    of[of.len() / 2]
 }

@@ -5,6 +5,11 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+const ONE_FILE: &str = "Name: onefile\nVersion: 1\nRelease: 1\nSummary: One C file\nLicense: MIT\n\
+    Source0: onefile.c\nBuildRequires: gcc\n%description\nOne C file.\n%prep\n%setup -q -c -T\ncp %{SOURCE0} .\n\
+    %build\ngcc -O2 -g -o onefile onefile.c\n%install\ninstall -D onefile %{buildroot}/usr/bin/onefile\n\
+    %files\n/usr/bin/onefile\n";
+
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -23,7 +28,7 @@ pub fn install_target(root: &Path, arch: &str) {
 /// Builds source RPMs or specs by one `reimzul build`, and gives the `build.json` of each.
 pub fn build(root: &Path, options: &[&str], packages: &[PathBuf]) -> Vec<Value> {
     let output = Command::new(env!("CARGO_BIN_EXE_reimzul"))
-        .args(["--json", "build", "-t", "mini", "--root"])
+        .args(["--json", "build", "--root"])
         .arg(root)
         .args(options)
         .args(packages)
@@ -41,6 +46,17 @@ pub fn engine_seconds(record: &Value) -> f64 {
     let durations = record["durations"].as_object().expect("durations");
     let phases = durations.iter().filter(|(phase, _)| !ours.contains(&phase.as_str()));
     phases.filter_map(|(_, took)| took.as_f64()).sum()
+}
+
+/// A package of one C file, that build-requires these.
+pub fn one_file(work: &Path, name: &str, requires: &str) -> PathBuf {
+    let folder = work.join(name).join("in");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    std::fs::write(folder.join("onefile.c"), "int main(void) { return 0; }\n").expect("the source");
+    let spec = ONE_FILE.replace("Name: onefile", &format!("Name: {name}"));
+    let spec = spec.replace("BuildRequires: gcc", &format!("BuildRequires: {requires}"));
+    std::fs::write(folder.join(format!("{name}.spec")), spec).expect("the spec");
+    pack(work, &folder.join(format!("{name}.spec")))
 }
 
 /// The source RPM of a spec with its sources beside it.

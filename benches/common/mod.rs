@@ -42,6 +42,11 @@ impl Table {
     }
 }
 
+pub fn median(mut of: Vec<f64>) -> f64 {
+    of.sort_by(f64::total_cmp);
+    of[of.len() / 2]
+}
+
 pub fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }

@@ -272,22 +272,40 @@ pub fn phase(layout: &Layout, path: &BuildPath) -> Option<String> {
 fn progress(layout: &Layout, path: &BuildPath) -> Option<Progress> {
     let folder = newest_attempt(layout, path)?;
     let state = tail(&folder.join("state.log"));
-    let step = state.lines().rev().find_map(|line| line.split_once("Start: ").map(|(_, step)| step));
-    let Some(step) = step else {
+    let Some(step) = running_step(&state) else {
         return Some(Progress { phase: Some("starting".into()), line: String::new() });
     };
-    let phase = match step.split_whitespace().next().unwrap_or_default() {
-        "base" => "base",
+    let mut words = step.split_whitespace();
+    let phase = match words.next().unwrap_or_default() {
         "buildsrpm" => "srpm",
-        // mock calls it "build setup for NAME".
+        // "build phase" and, in it, "build setup".
         "build" => "builddep",
         "rpmbuild" => {
             let log = tail(&folder.join("build.log"));
             return Some(Progress { phase: section(&log), line: last_line(&log) });
         }
+        "installing" => "base",
+        "creating" | "unpacking" => "root cache",
+        "cleaning" => "chroot",
+        "clean" => "cleaning up",
         other => other,
     };
     Some(Progress { phase: Some(plain(phase)), line: last_line(&tail(&folder.join("root.log"))) })
+}
+
+/// What state.log begins and does not end, the innermost; between two steps the last that was begun.
+fn running_step(state: &str) -> Option<&str> {
+    let mut running = Vec::new();
+    let mut last = None;
+    for line in state.lines() {
+        if let Some((_, step)) = line.split_once("Start: ") {
+            running.push(step);
+            last = Some(step);
+        } else if let Some((_, step)) = line.split_once("Finish: ") {
+            running.retain(|other| *other != step);
+        }
+    }
+    running.pop().or(last)
 }
 
 /// The part of the spec that rpmbuild runs: `%build`. What it does after %check is packaging.
@@ -341,7 +359,10 @@ pub fn report(site: &Site, builds: &[Watched], as_json: bool) {
         let Some(record) = build.record(layout) else { continue };
         let took =
             ui::duration(Duration::try_from_secs_f64(record.durations.values().sum()).unwrap_or_default());
-        for (index, result) in record.results.iter().enumerate() {
+        // What companions make as the main arch does is listed once.
+        let published = |file: &str| build.path.target.publishes(build.path.arch, file);
+        let results = record.results.iter().filter(|result| published(&result.file));
+        for (index, result) in results.enumerate() {
             let bytes = indicatif::HumanBytes(result.size).to_string();
             table.add_row([
                 result.file.clone(),
@@ -376,4 +397,26 @@ fn as_value(layout: &Layout, build: &Watched) -> serde_json::Value {
         "failure": build.outcome.as_ref().and_then(|document| document.event.failure.clone()),
         "record": build.record(layout),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::running_step;
+
+    #[test]
+    fn the_step_that_runs_is_the_innermost_begun_one_of_state_log() {
+        let state = "\
+            now - Start: chroot init\nnow - Start: creating root cache\nnow - Finish: creating root cache\n\
+            now - Finish: chroot init\nnow - Start: rpmbuild a-1-1.src.rpm\n\
+            now - Start: Outputting list of installed packages\nnow - Finish: Outputting list of installed packages\n";
+        let upto = |lines: usize| {
+            running_step(&state[..state.match_indices('\n').nth(lines - 1).map_or(0, |(at, _)| at + 1)])
+        };
+        assert_eq!(upto(2), Some("creating root cache"));
+        assert_eq!(upto(3), Some("chroot init"));
+        assert_eq!(upto(4), Some("creating root cache"));
+        assert_eq!(upto(6), Some("Outputting list of installed packages"));
+        assert_eq!(upto(7), Some("rpmbuild a-1-1.src.rpm"));
+        assert_eq!(running_step("now - Mock Version: 6.7\n"), None);
+    }
 }

@@ -1,4 +1,5 @@
-//! The only places that spawn programs, lock files or open databases. Knows nothing of ours but [`crate::model`].
+//! The only places that spawn programs, lock files, open databases or speak to the service manager. Knows nothing of
+//! ours but [`crate::model`].
 
 pub mod cgroup;
 pub mod fs;
@@ -7,4 +8,5 @@ pub mod log;
 pub mod process;
 pub mod rpm;
 pub mod sandbox;
+pub mod service;
 pub mod sqlite;

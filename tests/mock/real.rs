@@ -13,32 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::common::eventually;
 
-const CONFIG: &str = r#"
-config_opts['root'] = 'TARGETNAME'
-config_opts['target_arch'] = 'x86_64'
-config_opts['legal_host_arches'] = ('x86_64',)
-config_opts['chroot_setup_cmd'] = 'install @buildsys-build'
-config_opts['releasever'] = '1'
-config_opts['package_manager'] = 'dnf'
-config_opts['use_bootstrap'] = False
-config_opts['use_nspawn'] = False
-# Debian's useradd, which the mini distribution has, lacks -n. mock 6 asks for none in the chroot.
-config_opts['useradd'] = '/usr/sbin/useradd -o -m -u {{chrootuid}} -g {{chrootgid}} -d {{chroothome}} {{chrootuser}}'
-config_opts['macros']['%_dbpath'] = '/var/lib/rpm'
-config_opts['dnf.conf'] = """
-[main]
-keepcache=1
-reposdir=/dev/null
-gpgcheck=0
-assumeyes=1
-metadata_expire=0
-protected_packages=
-
-[mini]
-name=mini
-baseurl=http://repohost
-"""
-"#;
+const CONFIG: &str = include_str!("../../examples/mini-distro/mock.cfg");
 
 /// A root folder whose target is the mini distribution; nothing where there is no mock.
 struct Site {

@@ -16,7 +16,7 @@ const LAST_WORDS: usize = 3;
 pub fn lines(tail: &str, part: Option<&str>) -> Vec<String> {
     let output = Output::of(tail, part);
     let commands = Commands::of(&output);
-    let trace = commands.last.map(|at| text::clean(&output.lines[at]));
+    let trace = commands.last.into_iter().chain(commands.exit).map(|at| text::clean(&output.lines[at]));
     let said = output.after(commands.last);
     let told = said.best(Worth::Cause);
     // `Segmentation fault`: whose?
@@ -197,21 +197,23 @@ struct Commands {
     last: Option<usize>,
     /// The script ended itself, after it.
     exited: bool,
+    /// The line of its own `exit`, which rpm's scripts have none of.
+    exit: Option<usize>,
 }
 
 impl Commands {
     fn of(output: &Output<'_>) -> Commands {
         let traces = output.lines.iter().enumerate().rev().filter(|(_, line)| is_trace(line));
-        let mut exited = false;
-        let mut only = None;
+        let (mut exited, mut exit, mut only) = (false, None, None);
         for (at, line) in traces {
             only = only.or(Some(at));
             if !is_ending(line) {
-                return Commands { last: Some(at), exited };
+                return Commands { last: Some(at), exited, exit };
             }
             exited = true;
+            exit = exit.or_else(|| line.contains(" exit").then_some(at));
         }
-        Commands { last: only, exited }
+        Commands { last: only, exited, exit: None }
     }
 }
 

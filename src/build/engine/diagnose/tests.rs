@@ -75,6 +75,7 @@ fn the_last_words_stand_in_for_an_error() {
     let said = failed("install", "+ ./tool\nnothing\nto see\nhere");
     assert_eq!(said.lines, ["nothing", "to see", "here", "+ ./tool"]);
     assert_eq!(failed("install", "+ false").lines, ["+ false"]);
+    assert_eq!(failed("install", "+ /bin/mkdir -p x\n+ exit 3").lines, ["+ /bin/mkdir -p x", "+ exit 3"]);
     assert_eq!(rpmbuild(None, "", 1, false).lines, ["it ended with exit status 1 and gave no reason"]);
 }
 
