@@ -88,7 +88,7 @@ impl History {
     pub async fn check(&self) -> Result<String, HistoryError> {
         match self {
             History::Sqlite(history) => history.builders().await.map(|_| "SQLite".into()),
-            History::Mongodb(history) => Ok(history.check().await?),
+            History::Mongodb(history) => Ok(Box::pin(history.check()).await?),
         }
     }
 
@@ -97,7 +97,7 @@ impl History {
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.record(event).await,
-            History::Mongodb(history) => Ok(history.record(event).await?),
+            History::Mongodb(history) => Ok(Box::pin(history.record(event)).await?),
         }
     }
 
@@ -105,7 +105,7 @@ impl History {
     pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.find(find).await,
-            History::Mongodb(history) => Ok(history.find(find).await?),
+            History::Mongodb(history) => Ok(Box::pin(history.find(find)).await?),
         }
     }
 
@@ -119,7 +119,7 @@ impl History {
     ) -> Result<Document, HistoryError> {
         let settled = match self {
             History::Sqlite(history) => history.settle(srpm, target, arch, comment).await?,
-            History::Mongodb(history) => history.settle(srpm, target, arch, comment).await?,
+            History::Mongodb(history) => Box::pin(history.settle(srpm, target, arch, comment)).await?,
         };
         settled.ok_or_else(|| HistoryError::NothingToOverride {
             srpm: srpm.clone(),
@@ -133,7 +133,7 @@ impl History {
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.named(part).await,
-            History::Mongodb(history) => Ok(history.named(part).await?),
+            History::Mongodb(history) => Ok(Box::pin(history.named(part)).await?),
         }
     }
 
@@ -142,7 +142,7 @@ impl History {
     pub async fn heard_of(&self, sign: &Builder) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.heard_of(sign).await,
-            History::Mongodb(history) => Ok(history.heard_of(sign).await?),
+            History::Mongodb(history) => Ok(Box::pin(history.heard_of(sign)).await?),
         }
     }
 
@@ -150,7 +150,7 @@ impl History {
     pub async fn builders(&self) -> Result<Vec<Builder>, HistoryError> {
         match self {
             History::Sqlite(history) => history.builders().await,
-            History::Mongodb(history) => Ok(history.builders().await?),
+            History::Mongodb(history) => Ok(Box::pin(history.builders()).await?),
         }
     }
 }
