@@ -54,7 +54,7 @@ impl History {
 
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, MongodbError> {
         let events = self.events().await?;
-        let mut found = self.within(LIMIT, Doing::Other, named(&events, part)).await?;
+        let mut found = self.within(LIMIT, Doing::Other, Box::pin(named(&events, part))).await?;
         let mut seen = HashSet::new();
         found.retain(|stored| seen.insert(stored.id.to_string()));
         newest_first(&mut found);

@@ -98,17 +98,14 @@ impl Recording<'_> {
 
     /// Whether a document is this event's: by its key, or, if an old notifier wrote it, by what it says.
     fn is_it(&self, stored: &Stored) -> bool {
-        match stored.text("event_key") {
-            Some(key) => key == self.event.key(),
-            None => {
-                let building = matches!(stored.text("status"), Some("Building" | "Done"));
-                stored.text("timestamp") == Some(self.event.timestamp.to_string().as_str())
-                    && stored.text("build_id")
-                        == self.event.build_id.as_ref().map(crate::model::BuildId::as_str)
-                    && (stored.text("status") == Some(self.event.status.as_str())
-                        || building && self.event.status == Status::Building)
-            }
+        if let Some(key) = stored.text("event_key") {
+            return key == self.event.key();
         }
+        let building = matches!(stored.text("status"), Some("Building" | "Done"));
+        stored.text("timestamp") == Some(self.event.timestamp.to_string().as_str())
+            && stored.text("build_id") == self.event.build_id.as_ref().map(crate::model::BuildId::as_str)
+            && (stored.text("status") == Some(self.event.status.as_str())
+                || building && self.event.status == Status::Building)
     }
 
     async fn tell_anew(&self, stored: &Stored) -> Answer<()> {
