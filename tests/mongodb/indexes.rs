@@ -165,7 +165,8 @@ fn stages(plan: &Bdoc) -> String {
     }
     stages.push_str(plan.get_str("stage").unwrap());
     if let Ok(index) = plan.get_str("indexName") {
-        stages.push_str(&format!(" {index}"));
+        stages.push(' ');
+        stages.push_str(index);
     }
     stages
 }
