@@ -15,9 +15,9 @@ bindir = $(DESTDIR)$(PREFIX)/bin
 sharedir = $(DESTDIR)$(PREFIX)/share
 libdir = $(DESTDIR)$(PREFIX)/lib
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
-shell_scripts = tools/install-deps examples/demo examples/build-all examples/common.bash .ci/run
+shell_scripts = tools/install-deps tools/python-env examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
-	examples/packages/fetch-source
+	examples/packages/fetch-source tests/mongodb/old_fleet.py
 
 .PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
 	check-format check-clippy check-licenses check-scripts
@@ -89,6 +89,7 @@ fixtures: deps
 			echo "mini-distro: going on without one for i386; the tests that need it will say so"; \
 	fi
 	@examples/packages/fetch-source $(addprefix examples/packages/,$(tested))
+	@tools/python-env target/python tests/requirements.txt
 
 check-format:
 	$(CARGO) fmt --check

@@ -4,6 +4,7 @@
 //! loaded, so that nothing is found wrong in the middle of a build.
 
 mod queue;
+mod fleet;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 pub use queue::{Address, QueuePlace};
+pub use fleet::{HistoryPlace, MongodbUrl, TlsFiles};
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -126,6 +128,8 @@ pub struct Config {
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
     pub queue: QueuePlace,
+    pub history: HistoryPlace,
+    pub tls: TlsFiles,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -154,6 +158,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("bstore", &["base_url", "scratch_in_repo"]),
     ("logs", &["logfile"]),
     ("queue", &["url"]),
+    ("history", &["url"]),
+    ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
@@ -229,6 +235,8 @@ impl Config {
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
             queue: values.queue(&root)?,
+            history: values.history(&root)?,
+            tls: values.tls(&root)?,
             unused: unused(&sections),
         })
     }
@@ -491,6 +499,32 @@ mod tests {
             said,
             "test.ini: disk in section [worker] is 'big', but must be a size such as 64M or 8G, from 16 MiB to 1048576 TiB"
         );
+    }
+
+    #[test]
+    fn the_history_is_where_its_url_says_and_a_password_is_never_shown() {
+        assert_eq!(load("").unwrap().history, HistoryPlace::Root);
+        let own = load("[history]\nurl = sqlite:h.db\n").unwrap();
+        assert_eq!(own.history, HistoryPlace::Sqlite("/r/h.db".into()));
+        let fleet = load("[history]\nurl = mongodb://u:geheim@db:27017/?tls=true\n").unwrap();
+        assert_eq!(
+            fleet.history,
+            HistoryPlace::Mongodb(MongodbUrl::new("mongodb://u:geheim@db:27017/?tls=true"))
+        );
+        assert!(!format!("{fleet:?}").contains("geheim"));
+        for bad in ["mysql://u:geheim@db", "mongodb://", "sqlite:", "db:27017", "mongodb+srv://u:geheim@db"] {
+            let said = load(&format!("[history]\nurl = {bad}\n")).unwrap_err().to_string();
+            assert!(said.ends_with("but must be mongodb://HOST:PORT or sqlite:PATH"), "{said}");
+            assert!(!said.contains("geheim"), "{said}");
+        }
+    }
+
+    #[test]
+    fn tls_files_are_below_the_root_unless_said_otherwise_and_a_key_needs_its_certificate() {
+        let tls = load("[tls]\nca_cert = tls/ca.pem\ntls_cert = /etc/c.pem\n").unwrap().tls;
+        assert_eq!(tls.ca_cert.as_deref(), Some(Path::new("/r/tls/ca.pem")));
+        assert_eq!((tls.tls_cert.as_deref(), tls.tls_key), (Some(Path::new("/etc/c.pem")), None));
+        assert!(load("[tls]\ntls_key = k.pem\n").is_err());
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Site {
         fs::make_dir(layout.root())?;
         Ok(Site {
             queue: Queue::open(&config)?,
-            history: History::Sqlite(crate::history::sqlite::History::open(layout)?),
+            history: History::open(&config)?,
             outbox: Outbox::open(layout)?,
             stamps: Stamps::open(layout)?,
             config,

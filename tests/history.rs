@@ -1,26 +1,36 @@
 //! What every history engine must do, as one suite; each engine runs all of it.
 
 use reimzul::history::{self, Document, Find, History, HistoryError};
-use reimzul::model::{Arch, Event, Layout, Status};
+use reimzul::model::{Arch, Builder, Event, Limits, Size, Status};
 use serde_json::json;
 
-/// A history with nothing in it, and the folder it lives in.
+mod harness;
+
+/// A history with nothing in it, and what it lives in.
 struct Farm {
     history: History,
-    _folder: tempfile::TempDir,
+    _place: Box<dyn std::any::Any>,
 }
 
 impl Farm {
     fn sqlite() -> Farm {
         let folder = tempfile::tempdir().unwrap();
-        let history = history::sqlite::History::open(&Layout::new(folder.path())).unwrap();
-        Farm { history: History::Sqlite(history), _folder: folder }
+        let history = history::sqlite::History::open(&folder.path().join("history.db")).unwrap();
+        Farm { history: History::Sqlite(history), _place: Box::new(folder) }
+    }
+
+    fn mongodb() -> Farm {
+        let server = harness::mongodb::Server::shared();
+        Farm { history: History::Mongodb(server.history()), _place: Box::new(server) }
     }
 }
 
 /// One test per engine and story.
 macro_rules! conformance {
-    ($engine:ident: $($story:ident,)*) => {
+    ($($engine:ident)*: $stories:tt) => {
+        $(conformance! { @ $engine $stories })*
+    };
+    (@ $engine:ident { $($story:ident,)* }) => {
         mod $engine {
             $(
                 #[tokio::test]
@@ -33,7 +43,7 @@ macro_rules! conformance {
     };
 }
 
-conformance! { sqlite:
+conformance! { sqlite mongodb: {
     an_event_comes_out_as_it_went_in,
     recording_an_event_again_changes_nothing,
     an_event_told_anew_by_another_builder_replaces_the_first,
@@ -53,7 +63,11 @@ conformance! { sqlite:
     a_part_of_a_name_is_taken_as_it_is,
     events_of_old_workers_have_no_id_and_are_told_apart_by_path,
     several_tasks_record_at_the_same_time,
-}
+    a_late_result_of_an_older_build_is_not_the_latest,
+    a_late_failure_does_not_undo_its_builds_success,
+    fields_of_any_name_and_type_come_back_as_they_were,
+    signs_of_life_are_kept_the_newest_of_each_worker,
+} }
 
 async fn an_event_comes_out_as_it_went_in(history: &History) {
     let mut fields = json(1, "Failed");
@@ -278,6 +292,76 @@ async fn several_tasks_record_at_the_same_time(history: &History) {
         1,
         "one latest build, and none that builds for ever"
     );
+}
+
+async fn a_late_result_of_an_older_build_is_not_the_latest(history: &History) {
+    history.record(&event(2, "Success")).await.unwrap();
+    history.record(&event(1, "Building")).await.unwrap();
+    history.record(&event(1, "Failed")).await.unwrap();
+    let latest = find(history, Find::default()).await;
+    assert_eq!(
+        (statuses(&latest), latest[0].event.build_id.clone()),
+        (vec!["Success".into()], event(2, "Success").build_id)
+    );
+    assert_eq!(statuses(&all(history).await), ["Failed", "Done", "Success"]);
+    let found = find(history, Find { status: Some(Status::Failed), ..Find::default() }).await;
+    assert_eq!(found, [], "it is no latest build");
+    assert_eq!(all(history).await[0].latest_build, Some(false));
+}
+
+async fn a_late_failure_does_not_undo_its_builds_success(history: &History) {
+    for status in ["Building", "Success", "Failed"] {
+        history.record(&event(1, status)).await.unwrap();
+    }
+    assert_eq!(statuses(&find(history, Find::default()).await), ["Success"]);
+    assert_eq!(statuses(&history.named(&time(1)).await.unwrap()), ["Success"]);
+}
+
+async fn fields_of_any_name_and_type_come_back_as_they_were(history: &History) {
+    let extra = json!({"$set": {"status": "x"}, "a.b": 1, "": null, "nul\u{0}": "x", "_id": 5, "path": ["p"], "event_key": "k",
+        "unusual": {"x": 1}, "big": u64::MAX, "small": i64::MIN, "real": 1.5, "nested": {"$x": [1, {"y.z": 2}]},
+        "list": [1, "a", null, true, {"k": 1}], "id": {"$oid": "5f5f5f5f5f5f5f5f5f5f5f5f"}});
+    let mut fields = json(1, "Building");
+    fields.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    let event: Event = serde_json::from_value(fields).unwrap();
+    history.record(&event).await.unwrap();
+    history.record(&event).await.unwrap();
+    assert_eq!(all(history).await, [Document { event: event.clone(), latest_build: None, comment: None }]);
+    // Told anew, with some of them gone.
+    let anew = with(json(1, "Building"), "a.b", "c");
+    history.record(&anew).await.unwrap();
+    assert_eq!(all(history).await, [Document { event: anew, latest_build: None, comment: None }]);
+}
+
+async fn signs_of_life_are_kept_the_newest_of_each_worker(history: &History) {
+    let sign = |builder: &str, worker: &str, time: i64, stopped: bool| Builder {
+        builder: builder.into(),
+        worker: worker.into(),
+        arch: Arch::X86_64,
+        tubes: vec!["x86_64".into()],
+        slots: 1,
+        running: Vec::new(),
+        load: 0.5,
+        free: Size(1 << 40),
+        min_free: Size(0),
+        limits: Limits::default(),
+        takes_jobs: true,
+        why_not: None,
+        stopped,
+        time,
+    };
+    for (builder, worker, time, stopped) in
+        [("b1", "1", 100, false), ("b1", "2", 101, false), ("b2", "1", 100, true), ("b1", "1", 90, true)]
+    {
+        history.heard_of(&sign(builder, worker, time, stopped)).await.unwrap();
+    }
+    let known = history.builders().await.unwrap();
+    assert_eq!(known, [sign("b1", "1", 100, false), sign("b1", "2", 101, false), sign("b2", "1", 100, true)]);
+    history.heard_of(&sign("b1", "2", 102, true)).await.unwrap();
+    history.heard_of(&sign("b1", "1", 103, false)).await.unwrap();
+    let known: Vec<_> =
+        history.builders().await.unwrap().into_iter().map(|sign| sign.builder + &sign.worker).collect();
+    assert_eq!(known, ["b11", "b21"], "who has stopped is forgotten once another gives a sign");
 }
 
 fn id(build: u32) -> String {

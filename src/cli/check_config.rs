@@ -8,7 +8,8 @@ use crate::build::engine::check::{self, Finding};
 use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::overlay::Overlay;
 use crate::build::limits;
-use crate::config::{Config, EngineChoice, QueuePlace};
+use crate::config::{Config, EngineChoice, HistoryPlace, QueuePlace};
+use crate::history::History;
 use crate::queue::Queue;
 use crate::role;
 
@@ -19,8 +20,13 @@ Exits with 3 if the configuration is wrong or something is missing.
 
 Examples:
   reimzul check-config
+  reimzul check-config --connect
   reimzul --config ./reimzul.ini check-config")]
-pub struct CheckConfig {}
+pub struct CheckConfig {
+    /// Try the connections to other machines, too
+    #[arg(long)]
+    connect: bool,
+}
 
 impl CheckConfig {
     pub async fn run(self, config: &Config, as_json: bool) -> Done {
@@ -37,7 +43,8 @@ impl CheckConfig {
             EngineChoice::Null => Vec::new(),
         };
         checks.extend(limits::check(&config.limits));
-        checks.extend(queue(config).await);
+        checks.extend(self.queue(config).await);
+        checks.extend(self.history(config).await);
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
@@ -61,19 +68,36 @@ impl CheckConfig {
         }
         Ok(if good { exit::OK } else { exit::CONFIG })
     }
-}
 
-/// A queue that is elsewhere: whether it answers. The embedded one is made by the first who uses it.
-async fn queue(config: &Config) -> Option<Finding> {
-    if config.queue == QueuePlace::Root {
-        return None;
+    /// Whether the history can be used, if it is on another machine. Its URL and files are looked at in any case.
+    async fn history(&self, config: &Config) -> Option<Finding> {
+        if !matches!(config.history, HistoryPlace::Mongodb(_)) {
+            return None;
+        }
+        let history = match History::open(config) {
+            Ok(history) if self.connect => history.check().await,
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        Some(match history {
+            Ok(what) => Finding { ok: true, text: format!("history: {what}") },
+            Err(error) => Finding { ok: false, text: error.to_string() },
+        })
     }
-    let said = match Queue::open(config) {
-        Ok(queue) => queue.check().await,
-        Err(error) => Err(error),
-    };
-    Some(match said {
-        Ok(text) => check::good(format!("queue: {text}")),
-        Err(error) => check::bad(error.to_string()),
-    })
+
+    /// Whether the queue answers, if it is on another machine.
+    async fn queue(&self, config: &Config) -> Option<Finding> {
+        if config.queue == QueuePlace::Root {
+            return None;
+        }
+        let said = match Queue::open(config) {
+            Ok(queue) if self.connect => queue.check().await,
+            Ok(_) => return None,
+            Err(error) => Err(error),
+        };
+        Some(match said {
+            Ok(text) => check::good(format!("queue: {text}")),
+            Err(error) => check::bad(error.to_string()),
+        })
+    }
 }

@@ -3,11 +3,14 @@
 //! Documents are what the old fleet keeps: the event's fields with `status` (see [`Status::stored`]),
 //! `latest_build` on results, `comment` on overrides.
 
+mod latest;
+pub mod mongodb;
 pub mod sqlite;
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::config::{Config, HistoryPlace};
 use crate::model::{Arch, BuildId, Builder, Event, SrpmName, Status, Target};
 use crate::sys::sqlite::DatabaseError;
 
@@ -16,6 +19,8 @@ use crate::sys::sqlite::DatabaseError;
 pub enum HistoryError {
     #[error("the history cannot be used: {0}")]
     Database(#[from] DatabaseError),
+    #[error("the history cannot be used: {0}")]
+    Mongodb(#[from] mongodb::MongodbError),
     #[error("the history holds a document that cannot be read: {0}")]
     Document(#[from] serde_json::Error),
     #[error(
@@ -66,14 +71,33 @@ pub struct Find {
 #[derive(Debug, Clone)]
 pub enum History {
     Sqlite(sqlite::History),
+    Mongodb(mongodb::History),
 }
 
 impl History {
+    /// Opens the history of a configuration. A server is connected when it is needed.
+    pub fn open(config: &Config) -> Result<History, HistoryError> {
+        Ok(match &config.history {
+            HistoryPlace::Root => History::Sqlite(sqlite::History::open(&config.layout.database())?),
+            HistoryPlace::Sqlite(file) => History::Sqlite(sqlite::History::open(file)?),
+            HistoryPlace::Mongodb(url) => History::Mongodb(mongodb::History::open(url, &config.tls)?),
+        })
+    }
+
+    /// Whether it can be used; what it is.
+    pub async fn check(&self) -> Result<String, HistoryError> {
+        match self {
+            History::Sqlite(history) => history.builders().await.map(|_| "SQLite".into()),
+            History::Mongodb(history) => Ok(Box::pin(history.check()).await?),
+        }
+    }
+
     /// Records an event. Recording it again changes nothing; the same one told anew, such as by another builder that
     /// took the job up, replaces it.
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.record(event).await,
+            History::Mongodb(history) => Ok(Box::pin(history.record(event)).await?),
         }
     }
 
@@ -81,6 +105,7 @@ impl History {
     pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.find(find).await,
+            History::Mongodb(history) => Ok(Box::pin(history.find(find)).await?),
         }
     }
 
@@ -92,9 +117,15 @@ impl History {
         arch: Arch,
         comment: &str,
     ) -> Result<Document, HistoryError> {
-        match self {
-            History::Sqlite(history) => history.settle(srpm, target, arch, comment).await,
-        }
+        let settled = match self {
+            History::Sqlite(history) => history.settle(srpm, target, arch, comment).await?,
+            History::Mongodb(history) => Box::pin(history.settle(srpm, target, arch, comment)).await?,
+        };
+        settled.ok_or_else(|| HistoryError::NothingToOverride {
+            srpm: srpm.clone(),
+            target: target.clone(),
+            arch,
+        })
     }
 
     /// The builds whose path in the bstore or whose source RPM's name contains `part`, or whose id it is, newest first; each with its
@@ -102,6 +133,7 @@ impl History {
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
         match self {
             History::Sqlite(history) => history.named(part).await,
+            History::Mongodb(history) => Ok(Box::pin(history.named(part)).await?),
         }
     }
 
@@ -110,6 +142,7 @@ impl History {
     pub async fn heard_of(&self, sign: &Builder) -> Result<(), HistoryError> {
         match self {
             History::Sqlite(history) => history.heard_of(sign).await,
+            History::Mongodb(history) => Ok(Box::pin(history.heard_of(sign)).await?),
         }
     }
 
@@ -117,6 +150,7 @@ impl History {
     pub async fn builders(&self) -> Result<Vec<Builder>, HistoryError> {
         match self {
             History::Sqlite(history) => history.builders().await,
+            History::Mongodb(history) => Ok(Box::pin(history.builders()).await?),
         }
     }
 }

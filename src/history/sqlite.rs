@@ -1,9 +1,12 @@
 //! The embedded history: a table in the SQLite file of the root.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
+use super::latest::Latest;
 use super::{Document, Find, HistoryError};
-use crate::model::{Arch, Builder, Event, Layout, SrpmName, Status, Target};
+use crate::model::{Arch, Builder, Event, SrpmName, Status, Target};
 use crate::sys::sqlite::Database;
 
 const SCHEMA: &str = "
@@ -40,8 +43,8 @@ pub struct History {
 const COLUMNS: &str = "event, status, latest_build, comment";
 
 impl History {
-    pub fn open(layout: &Layout) -> Result<History, HistoryError> {
-        Ok(History { database: Database::open(&layout.database(), SCHEMA)? })
+    pub fn open(file: &Path) -> Result<History, HistoryError> {
+        Ok(History { database: Database::open(file, SCHEMA)? })
     }
 
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
@@ -91,7 +94,7 @@ impl History {
                 let query = format!(
                     "SELECT {COLUMNS} FROM history WHERE id IN
                      (SELECT first_value(id) OVER
-                        (PARTITION BY path ORDER BY latest_build IS NOT NULL DESC, id DESC)
+                        (PARTITION BY path ORDER BY latest_build DESC, id DESC)
                       FROM history WHERE instr(path, ?1) OR instr(srpm, ?1) OR build_id = ?1)
                      ORDER BY id DESC"
                 );
@@ -107,7 +110,7 @@ impl History {
         target: &Target,
         arch: Arch,
         comment: &str,
-    ) -> Result<Document, HistoryError> {
+    ) -> Result<Option<Document>, HistoryError> {
         let key = (srpm.to_string(), target.to_string(), arch.as_str(), comment.to_owned());
         let row = self
             .database
@@ -120,12 +123,7 @@ impl History {
                 sql.query_row(&query, params![srpm, target, arch, comment], stored).optional()
             })
             .await?;
-        row.ok_or_else(|| HistoryError::NothingToOverride {
-            srpm: srpm.clone(),
-            target: target.clone(),
-            arch,
-        })?
-        .try_into()
+        row.map(Document::try_from).transpose()
     }
 
     pub async fn heard_of(&self, sign: &Builder) -> Result<(), HistoryError> {
@@ -205,9 +203,12 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
     if known > 0 {
         return Ok(());
     }
+    let stays = event.status.is_result() && latest_stays(sql, event)?;
     if event.status.is_result() {
         sql.prepare_cached("UPDATE history SET status = 'Done' WHERE path = ?1 AND status = 'Building'")?
             .execute(params![path])?;
+    }
+    if event.status.is_result() && !stays {
         sql.prepare_cached(
             "UPDATE history SET latest_build = 0 WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1",
         )?
@@ -229,8 +230,25 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
         event.target.as_str(),
         event.timestamp.to_string(),
         event.status.stored(has_result).as_str(),
-        event.status.is_result().then_some(true),
+        event.status.is_result().then_some(!stays),
         text,
     ])?;
     Ok(())
+}
+
+/// Whether the latest build of this one's source RPM stays the latest.
+fn latest_stays(sql: &Transaction, event: &Event) -> rusqlite::Result<bool> {
+    let mut latest = sql.prepare_cached(
+        "SELECT build_id, timestamp, key FROM history WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1",
+    )?;
+    let outlasts = |row: &Row| -> rusqlite::Result<bool> {
+        let (build_id, timestamp, key): (Option<String>, String, String) =
+            (row.get(0)?, row.get(1)?, row.get(2)?);
+        let told = key.rsplit(' ').next();
+        Ok(Latest { build_id: build_id.as_deref(), timestamp: &timestamp, told }.outlasts(event))
+    };
+    let stays = latest
+        .query_row(params![event.srpm.as_str(), event.target.as_str(), event.arch.as_str()], outlasts)
+        .optional()?;
+    Ok(stays == Some(true))
 }

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 pub mod beanstalkd;
+pub mod mongodb;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
