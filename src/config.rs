@@ -3,8 +3,8 @@
 //! Unknown sections and keys are errors that name the nearest known one; values are checked when the file is
 //! loaded, so that nothing is found wrong in the middle of a build.
 
-mod queue;
 mod fleet;
+mod queue;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use configparser::ini::{Ini, IniDefault};
 use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
-pub use queue::{Address, QueuePlace};
 pub use fleet::{HistoryPlace, MongodbUrl, TlsFiles};
+pub use queue::{Address, QueuePlace};
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";

@@ -165,12 +165,11 @@ impl Queue {
             let fitting = idle.iter().position(|consumer| consumer.watched == wanted);
             fitting.map(|at| idle.swap_remove(at)).or_else(|| idle.pop())
         };
-        let mut consumer = match idle {
-            Some(consumer) => consumer,
-            None => {
-                let link = self.shared.server.connect().await.map_err(|broken| self.unreachable(broken))?;
-                Consumer { link: Arc::new(link), watched: BTreeSet::from(["default".to_owned()]) }
-            }
+        let mut consumer = if let Some(consumer) = idle {
+            consumer
+        } else {
+            let link = self.shared.server.connect().await.map_err(|broken| self.unreachable(broken))?;
+            Consumer { link: Arc::new(link), watched: BTreeSet::from(["default".to_owned()]) }
         };
         if consumer.watched == wanted {
             return Ok(consumer);

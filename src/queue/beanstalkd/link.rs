@@ -120,7 +120,9 @@ async fn converse(
     commands: &[Command],
 ) -> std::io::Result<Vec<Answer>> {
     let mut bytes = Vec::new();
-    commands.iter().for_each(|command| command.encode(&mut bytes));
+    for command in commands {
+        command.encode(&mut bytes);
+    }
     let write = async {
         to.write_all(&bytes).await?;
         to.flush().await

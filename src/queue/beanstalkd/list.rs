@@ -114,7 +114,10 @@ impl Queue {
     /// Notes why a job was buried, in place of any former reason.
     pub(super) async fn note_why(&self, id: u64, reason: &str) -> Result<(), QueueError> {
         self.forget_why(id).await?;
-        let end = reason.floor_char_boundary(LONGEST_REASON);
+        let mut end = reason.len().min(LONGEST_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
         self.put_raw(&format!("{WHY}{id}"), reason.as_bytes()[..end].to_vec()).await?;
         Ok(())
     }
