@@ -2,9 +2,12 @@
 
 pub mod cgroup;
 pub mod fs;
+pub mod http;
 pub mod ini;
 pub mod log;
+pub mod net;
 pub mod process;
 pub mod rpm;
 pub mod sandbox;
 pub mod sqlite;
+pub mod tls;
