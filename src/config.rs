@@ -3,6 +3,8 @@
 //! Unknown sections and keys are errors that name the nearest known one; values are checked when the file is
 //! loaded, so that nothing is found wrong in the middle of a build.
 
+mod transport;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use configparser::ini::{Ini, IniDefault};
 use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
+use crate::sys::tls::TlsFiles;
+pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -122,6 +126,11 @@ pub struct Config {
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
+    /// Where sources come from; none: the root folder.
+    pub sources: Option<reqwest::Url>,
+    /// Where results go; none: the root folder.
+    pub upload: Option<Module>,
+    pub tls: TlsFiles,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -147,7 +156,9 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
-    ("bstore", &["base_url", "scratch_in_repo"]),
+    ("sources", &["url"]),
+    ("bstore", &["base_url", "scratch_in_repo", "upload"]),
+    ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("logs", &["logfile"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
@@ -223,6 +234,9 @@ impl Config {
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
+            sources: values.sources()?,
+            upload: values.upload()?,
+            tls: values.tls(&root)?,
             unused: unused(&sections),
         })
     }

@@ -86,7 +86,8 @@ impl Http {
                 Err(Miss::Final(error)) => return Err(error),
                 Err(Miss::Again(reason)) => {
                     // A cut that let something through is no reason to give up.
-                    (tries, wait) = if part.size() > before { (1, FIRST_WAIT) } else { (tries + 1, wait * 2) };
+                    (tries, wait) =
+                        if part.size() > before { (1, FIRST_WAIT) } else { (tries + 1, wait * 2) };
                     if tries >= TRIES {
                         return Err(HttpError::Unavailable { url: url.clone(), reason });
                     }
@@ -99,7 +100,8 @@ impl Http {
 
     async fn go_on(&self, url: &Url, part: &Part) -> Result<(), Miss> {
         let mut request = self.client.get(url.clone());
-        let resumed = part.validator().map(|validator| (part.size(), validator)).filter(|(size, _)| *size > 0);
+        let resumed =
+            part.validator().map(|validator| (part.size(), validator)).filter(|(size, _)| *size > 0);
         if let Some((size, validator)) = &resumed {
             request = request.header(RANGE, format!("bytes={size}-")).header(IF_RANGE, validator);
         }
@@ -123,7 +125,10 @@ impl Http {
 
     async fn pour(&self, mut answer: Response, part: &Part) -> Result<(), Miss> {
         let announced = answer.content_length();
-        let mut file = std::fs::File::options().append(true).open(&part.path).map_err(FileError::at("write", &part.path))?;
+        let mut file = std::fs::File::options()
+            .append(true)
+            .open(&part.path)
+            .map_err(FileError::at("write", &part.path))?;
         let mut got = 0;
         while let Some(chunk) = answer.chunk().await.map_err(|error| Miss::Again(self.told(&error)))? {
             file.write_all(&chunk).map_err(FileError::at("write", &part.path))?;

@@ -110,7 +110,11 @@ impl Tls {
         self.own.clone().into_iter().chain(server).collect()
     }
 
-    pub(super) async fn handshake(&self, host: &str, tcp: TcpStream) -> std::io::Result<TlsStream<TcpStream>> {
+    pub(super) async fn handshake(
+        &self,
+        host: &str,
+        tcp: TcpStream,
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
         TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await
     }
@@ -204,7 +208,13 @@ impl Seen {
         use x509_parser::extensions::GeneralName;
         let Ok((_, found)) = x509_parser::parse_x509_certificate(der) else {
             let unknown = || "an unreadable name".to_owned();
-            return Seen { subject: unknown(), names: Vec::new(), issuer: unknown(), begins: i64::MIN, ends: i64::MAX };
+            return Seen {
+                subject: unknown(),
+                names: Vec::new(),
+                issuer: unknown(),
+                begins: i64::MIN,
+                ends: i64::MAX,
+            };
         };
         let plain = |text: &str| text.escape_debug().take(100).collect::<String>();
         let name = |of: &x509_parser::x509::X509Name<'_>| {
@@ -252,7 +262,8 @@ fn ip(bytes: &[u8]) -> Option<String> {
 }
 
 fn day(second: i64) -> String {
-    jiff::Timestamp::from_second(second).map_or_else(|_| "an unknown day".into(), |at| at.strftime("%Y-%m-%d").to_string())
+    jiff::Timestamp::from_second(second)
+        .map_or_else(|_| "an unknown day".into(), |at| at.strftime("%Y-%m-%d").to_string())
 }
 
 /// webpki's verifier, that can say whose certificate it was.
@@ -267,16 +278,19 @@ impl Verifier {
     fn told(&self, error: &rustls::Error, seen: &Seen, name: &ServerName<'_>) -> TlsError {
         use CertificateError as Bad;
         let trusted = self.files.ca_cert.as_ref();
-        let trusted = trusted.map_or_else(|| "whom this system trusts".into(), |path| path.display().to_string());
+        let trusted =
+            trusted.map_or_else(|| "whom this system trusts".into(), |path| path.display().to_string());
         let trouble = match error {
             rustls::Error::InvalidCertificate(
                 Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. },
             ) => seen.trouble().unwrap_or_else(|| "or its CA's is not valid now; renew it".into()),
-            rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => format!(
-                "is not for {} but for {}; connect by that name, or have the certificate made for this one",
-                name.to_str(),
-                if seen.names.is_empty() { "no host at all".into() } else { seen.names.join(", ") }
-            ),
+            rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+                format!(
+                    "is not for {} but for {}; connect by that name, or have the certificate made for this one",
+                    name.to_str(),
+                    if seen.names.is_empty() { "no host at all".into() } else { seen.names.join(", ") }
+                )
+            }
             rustls::Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => format!(
                 "is signed by {}, which is not among {trusted}; name its CA as ca_cert in section [tls]",
                 seen.issuer
@@ -370,7 +384,9 @@ fn told(error: &rustls::Error, files: &TlsFiles) -> TlsError {
             None => TlsError::Other(other.to_string()),
         },
         rustls::Error::AlertReceived(alert) => match (&files.tls_cert, alert) {
-            (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => TlsError::Wanted,
+            (None, AlertDescription::CertificateRequired | AlertDescription::HandshakeFailure) => {
+                TlsError::Wanted
+            }
             (Some(path), alert) if is_about_certificates(*alert) => {
                 TlsError::Refused { path: path.clone(), alert: format!("{alert:?}") }
             }
