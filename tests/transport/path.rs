@@ -3,11 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use crate::fleet::{self, Ca, free_port, write};
-use crate::harness::{Ask, Root, listed, need_createrepo, record, srpm, target};
+use crate::harness::{Ask, Root, record, srpm};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_reaches_the_store_though_both_ways_are_cut() {
-    need_createrepo();
     let (root, ca) = (Root::new(), Ca::new("Fleet CA"));
     let work = root.join("hosts");
     // The bstore's root, whose bstore/ is the module.
@@ -43,6 +42,30 @@ async fn a_build_reaches_the_store_though_both_ways_are_cut() {
     assert!(downs.load(Ordering::SeqCst) <= 0 && ups.load(Ordering::SeqCst) <= 0, "nothing was cut");
     assert_eq!(store.files("bstore/upload"), Vec::<String>::new());
     assert_eq!(root.files("results"), Vec::<String>::new());
-    store.run(&["repogen", target().as_str()]);
-    let _ = listed;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_did_not_take_is_kept_and_sent_later() {
+    let (root, store) = (Root::new(), Root::new());
+    let work = root.join("hosts");
+    std::fs::create_dir_all(&work).unwrap();
+    let port = free_port();
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), port);
+    // The daemon reads its configuration for each connection.
+    let writable = root.read("hosts/rsyncd.conf");
+    write(&work, "rsyncd.conf", &writable.replace("read only = no", "read only = yes"));
+    let text = "[worker]\nengine = null\nretry_delay = 1\ntries = 100\n[bstore]\nupload = rsync://127.0.0.1";
+    root.write("reimzul.ini", &format!("{text}:{port}/reimzul-bstore\n"));
+    let site = root.site();
+    let mut worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("kept", 1)).await;
+    worker.until_it_says("the module is read only");
+    worker.until_it_says("was built before; its results are sent");
+    write(&work, "rsyncd.conf", &writable);
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+    let place = store.join(format!("bstore/repo/{}", submitted.path));
+    assert!(record(&place).attempt.ends_with("-1"));
+    assert_eq!(root.files("results"), Vec::<String>::new());
 }
