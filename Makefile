@@ -13,6 +13,7 @@ binary ?= target/release/reimzul
 PREFIX ?= /usr/local
 bindir = $(DESTDIR)$(PREFIX)/bin
 sharedir = $(DESTDIR)$(PREFIX)/share
+libdir = $(DESTDIR)$(PREFIX)/lib
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
 shell_scripts = tools/install-deps examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
@@ -38,6 +39,12 @@ install: $(binary) ## install it below PREFIX (/usr/local) and DESTDIR, after `m
 	$(bindir)/reimzul completions zsh > $(sharedir)/zsh/site-functions/_reimzul
 	$(bindir)/reimzul completions fish > $(sharedir)/fish/vendor_completions.d/reimzul.fish
 	install -D -m 644 config/reimzul.ini $(sharedir)/doc/reimzul/reimzul.ini
+	mkdir -p $(libdir)/systemd/system
+	for unit in $(notdir $(wildcard systemd/*.service systemd/*.target)); do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/$$unit > $(libdir)/systemd/system/$$unit || exit 1; \
+	done
+	install -D -m 644 systemd/reimzul.sysusers $(libdir)/sysusers.d/reimzul.conf
+	install -D -m 644 systemd/reimzul.tmpfiles $(libdir)/tmpfiles.d/reimzul.conf
 
 demo: deps ## build real packages into a repository under demo/, and install one from it
 	$(CARGO) build --release --locked

@@ -151,7 +151,9 @@ async fn jobs_through_the_queue(table: &Table) {
 async fn consume(queue: Queue) -> usize {
     let (tubes, never) = (["t".to_owned()], CancellationToken::new());
     let mut handled = 0;
-    while let Some((_, lease)) = queue.reserve(&tubes, Duration::ZERO, &never).await.expect("a queue") {
+    while let Some((_, lease)) =
+        queue.reserve(&tubes, 1, Duration::ZERO, &never).await.expect("a queue").pop()
+    {
         // A bench may do what else only the consumer does.
         queue.give_up(&lease, GiveUp::Delete).await.expect("a lease");
         handled += 1;
@@ -197,7 +199,8 @@ impl Roles {
     fn start(site: &Site, roles: &'static [Role]) -> Roles {
         let shutdown = Shutdown::default();
         let (site, stop) = (site.clone(), shutdown.clone());
-        Roles { running: tokio::spawn(async move { site.run_all(roles, &stop).await }), shutdown }
+        let run = async move { site.run_all(roles, &stop).await.expect("no role ends unasked") };
+        Roles { running: tokio::spawn(run), shutdown }
     }
 
     async fn stop(self) {

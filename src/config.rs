@@ -3,6 +3,7 @@
 //! Unknown sections and keys are errors that name the nearest known one; values are checked when the file is
 //! loaded, so that nothing is found wrong in the middle of a build.
 
+mod queue;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -15,6 +16,7 @@ use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 use crate::sys::tls::TlsFiles;
+pub use queue::{Address, QueuePlace};
 pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
@@ -131,6 +133,7 @@ pub struct Config {
     /// Where results go; none: the root folder.
     pub upload: Option<Module>,
     pub tls: TlsFiles,
+    pub queue: QueuePlace,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -160,6 +163,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("bstore", &["base_url", "scratch_in_repo", "upload"]),
     ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("logs", &["logfile"]),
+    ("queue", &["url"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
@@ -237,6 +241,7 @@ impl Config {
             sources: values.sources()?,
             upload: values.upload()?,
             tls: values.tls(&root)?,
+            queue: values.queue(&root)?,
             unused: unused(&sections),
         })
     }

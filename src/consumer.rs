@@ -6,10 +6,13 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::queue::{GiveUp, Job, Lease, Queue, QueueError};
 use crate::shutdown::Shutdown;
+use crate::sys::steady;
 
 /// A job in the hands of a handler.
 #[derive(Debug, Clone)]
@@ -58,9 +61,13 @@ pub async fn run<H: Handler>(queue: &Queue, tubes: &[String], shutdown: &Shutdow
         if shutdown.is_stopping() {
             break;
         }
-        match reserve(queue, tubes, H::MOST, &open).await {
+        match queue.reserve(tubes, H::MOST, WAIT, &open).await {
             Ok(batch) if batch.is_empty() => {}
-            Ok(batch) => work_off(queue, &batch, handler).await,
+            Ok(batch) => {
+                let batch: Vec<Delivery> =
+                    batch.into_iter().map(|(job, lease)| Delivery { job, lease }).collect();
+                work_off(queue, &batch, handler).await;
+            }
             Err(error) => {
                 tracing::error!("{error}; trying again in {} s", BACKOFF.as_secs());
                 tokio::time::sleep(BACKOFF).await;
@@ -69,37 +76,12 @@ pub async fn run<H: Handler>(queue: &Queue, tubes: &[String], shutdown: &Shutdow
     }
 }
 
-/// Waits for one job, then takes what else is ready without waiting.
-async fn reserve(
-    queue: &Queue,
-    tubes: &[String],
-    most: usize,
-    open: &CancellationToken,
-) -> Result<Vec<Delivery>, QueueError> {
-    let mut batch = Vec::new();
-    let mut wait = WAIT;
-    while batch.len() < most {
-        match queue.reserve(tubes, wait, open).await {
-            Ok(Some((job, lease))) => batch.push(Delivery { job, lease }),
-            Ok(None) => break,
-            Err(error) if batch.is_empty() => return Err(error),
-            // What is reserved already must be handled, or it would wait for its time to run out.
-            Err(error) => {
-                tracing::error!("{error}");
-                break;
-            }
-        }
-        wait = Duration::ZERO;
-    }
-    Ok(batch)
-}
-
 async fn work_off<H: Handler>(queue: &Queue, batch: &[Delivery], handler: &H) {
-    let verdicts = tokio::select! {
-        verdicts = handler.handle(batch) => verdicts,
-        () = keep_alive(queue, batch) => unreachable!("a lease is kept alive as long as it is worked under"),
-    };
-    let mut verdicts = verdicts.into_iter();
+    // Not in this task: a handler that computes for long would starve it.
+    let leases = batch.iter().map(|delivery| delivery.lease.clone()).collect();
+    let mut keeping = JoinSet::new();
+    keeping.spawn_on(keep_alive(queue.clone(), leases), steady::runtime());
+    let mut verdicts = handler.handle(batch).await.into_iter();
     for delivery in batch {
         let verdict = verdicts
             .next()
@@ -108,25 +90,24 @@ async fn work_off<H: Handler>(queue: &Queue, batch: &[Delivery], handler: &H) {
     }
 }
 
-/// Renews the leases for ever. One that cannot be renewed within its time is lost.
-async fn keep_alive(queue: &Queue, batch: &[Delivery]) {
-    let mut renewed = vec![tokio::time::Instant::now(); batch.len()];
-    loop {
-        tokio::time::sleep(queue.ttr() / 3).await;
-        for (delivery, renewed) in batch.iter().zip(&mut renewed) {
-            if delivery.lease.check().is_err() {
-                continue;
-            }
-            match queue.touch(&delivery.lease).await {
-                Ok(()) => *renewed = tokio::time::Instant::now(),
+/// Renews the leases, until none is left. One that cannot be renewed within its time is lost.
+async fn keep_alive(queue: Queue, leases: Vec<Lease>) {
+    let mut held: Vec<(Lease, Instant)> = leases.into_iter().map(|lease| (lease, Instant::now())).collect();
+    while let Some(shortest) = held.iter().map(|(lease, _)| lease.ttr()).min() {
+        tokio::time::sleep(shortest / 3).await;
+        for (lease, renewed) in &mut held {
+            match queue.touch(lease).await {
+                Ok(()) => *renewed = Instant::now(),
+                Err(QueueError::LeaseLost(_)) => {}
                 Err(error) => {
-                    tracing::warn!("cannot renew the lease on job {}: {error}", delivery.job.id);
-                    if renewed.elapsed() >= queue.ttr() {
-                        delivery.lease.lose();
+                    tracing::warn!("a lease could not be renewed: {error}");
+                    if renewed.elapsed() >= lease.ttr() {
+                        lease.lose();
                     }
                 }
             }
         }
+        held.retain(|(lease, _)| lease.check().is_ok());
     }
 }
 

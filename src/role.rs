@@ -20,6 +20,7 @@ use crate::shutdown::Shutdown;
 use crate::sign::Signer;
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError};
+use crate::sys::service;
 use crate::sys::sqlite::DatabaseError;
 use crate::upload::Upload;
 use crate::upload::rsync::Rsync;
@@ -72,6 +73,26 @@ pub enum WorkerError {
     Sources(String),
 }
 
+/// A role that ended though nobody had told it to: it could not begin, or it panicked. The log says which.
+#[derive(Debug, thiserror::Error)]
+#[error("the {0} ended by itself; what it held is handed back to the queue")]
+pub struct EndedUnasked(&'static str);
+
+/// `worker, notifier`.
+pub fn running(roles: &[Role]) -> String {
+    let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
+    format!("running {}", names.join(", "))
+}
+
+/// Shows for ever that this process lives.
+async fn beat() {
+    let mut beats = tokio::time::interval(service::beat());
+    loop {
+        beats.tick().await;
+        service::alive();
+    }
+}
+
 /// The engines that a configuration names, opened. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Site {
@@ -87,7 +108,7 @@ impl Site {
         let layout = &config.layout;
         fs::make_dir(layout.root())?;
         Ok(Site {
-            queue: Queue::Sqlite(crate::queue::sqlite::Queue::open(layout)?),
+            queue: Queue::open(&config)?,
             history: History::Sqlite(crate::history::sqlite::History::open(layout)?),
             outbox: Outbox::open(layout)?,
             stamps: Stamps::open(layout)?,
@@ -124,11 +145,21 @@ impl Site {
         tracing::debug!("{} has ended", role.as_str());
     }
 
-    /// Runs several until told to stop. What the last builds set off is still done.
-    pub async fn run_all(&self, roles: &[Role], shutdown: &Shutdown) {
+    /// Runs several until told to stop, or until one ends by itself. What the last builds set off is still done.
+    pub async fn run_all(&self, roles: &[Role], shutdown: &Shutdown) -> Result<(), EndedUnasked> {
         let crew = Crew::start(self, roles, shutdown.clone());
-        shutdown.stop().cancelled().await;
-        crew.end().await;
+        service::ready(&running(roles));
+        let ended = tokio::select! {
+            biased;
+            () = shutdown.stop().cancelled() => Ok(()),
+            role = crew.watch() => Err(EndedUnasked(role.as_str())),
+        };
+        service::stopping("finishing what is at hand");
+        // The manager watches on while it stops.
+        tokio::select! {
+            () = crew.end() => ended,
+            () = beat() => ended,
+        }
     }
 
     /// Whether this machine can do what `roles` are configured for.
@@ -223,6 +254,20 @@ impl Crew {
         }
     }
 
+    /// Shows that the process lives as long as every role does, and names the first that has ended.
+    async fn watch(&self) -> Role {
+        let mut beats = tokio::time::interval(service::beat());
+        loop {
+            beats.tick().await;
+            let worker = self.worker.iter().map(|worker| (Role::Worker, worker));
+            let mut roles = worker.chain(self.others.iter().map(|(role, task)| (*role, task)));
+            if let Some((role, _)) = roles.find(|(_, task)| task.is_finished()) {
+                return role;
+            }
+            service::alive();
+        }
+    }
+
     /// Stops the worker, and returns when it holds nothing any more.
     pub async fn end_worker(&mut self) {
         self.shutdown.request();
@@ -258,5 +303,20 @@ impl Crew {
             |stats: &TubeStats| tubes.contains(&stats.tube.as_str()) && stats.ready + stats.reserved > 0;
         let undelivered = tubes.contains(&NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
         undelivered || stats.iter().any(waits)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_role_that_ends_by_itself_is_missed() {
+        let root = tempfile::tempdir().expect("a folder");
+        let config = Config::load(None, Some(root.path())).expect("the defaults");
+        let site = Site::open(config).expect("a site");
+        let crew = Crew::start(&site, &[Role::Signer], Shutdown::default());
+        crew.stop_others.request();
+        assert_eq!(crew.watch().await, Role::Signer);
     }
 }

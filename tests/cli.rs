@@ -148,9 +148,10 @@ async fn a_bad_day() {
     let stop = tokio_util::sync::CancellationToken::new();
     let (_, lease) = site
         .queue
-        .reserve(&["x86_64".to_owned()], std::time::Duration::ZERO, &stop)
+        .reserve(&["x86_64".to_owned()], 1, std::time::Duration::ZERO, &stop)
         .await
         .unwrap()
+        .pop()
         .expect("the job just put");
     site.queue.give_up(&lease, GiveUp::Bury { reason: "its body is no build job".into() }).await.unwrap();
     drop(site);

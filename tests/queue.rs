@@ -15,17 +15,40 @@ use reimzul::queue::{self, GiveUp, Job, LARGEST_JOB, Lease, NewJob, Queue, Queue
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use harness::beanstalkd::{self as server, Beanstalkd};
 use harness::{SOON, eventually};
 
 /// A queue's server, or what stands for it, with nothing in it.
 struct Farm {
     folder: tempfile::TempDir,
+    server: Option<Beanstalkd>,
     ttr: Duration,
 }
 
 impl Farm {
     fn sqlite() -> Farm {
-        Farm { folder: tempfile::tempdir().unwrap(), ttr: TTR }
+        Farm { folder: tempfile::tempdir().unwrap(), server: None, ttr: TTR }
+    }
+
+    fn beanstalkd() -> Farm {
+        Farm { server: Some(Beanstalkd::start()), ..Farm::sqlite() }
+    }
+
+    fn port(&self) -> Option<u16> {
+        self.server.as_ref().map(Beanstalkd::port)
+    }
+
+    /// Until the server has noticed who is gone, where there is one; nobody else has to.
+    async fn noticed<T: PartialEq + std::fmt::Debug, F: AsyncFnMut() -> T>(&self, wanted: T, mut look: F) {
+        if self.server.is_some() {
+            eventually("the server notices", async || (look().await == wanted).then_some(())).await;
+        }
+        assert_eq!(look().await, wanted);
+    }
+
+    /// The shortest time to run that the engine knows, beyond none.
+    fn short(&self) -> Duration {
+        if self.server.is_some() { Duration::from_secs(1) } else { Duration::from_millis(300) }
     }
 
     fn with_ttr(self, ttr: Duration) -> Farm {
@@ -34,7 +57,7 @@ impl Farm {
 
     /// One more handle, as another process would have it.
     fn open(&self) -> Queue {
-        open(self.folder.path(), self.ttr)
+        open(self.folder.path(), self.port(), self.ttr)
     }
 
     /// Another process that does `what` with the queue.
@@ -43,6 +66,7 @@ impl Farm {
             .args(["as_another_process", "--exact", "--nocapture", "--quiet"])
             .env(CHILD, what)
             .env(CHILD_ROOT, self.folder.path())
+            .env(CHILD_PORT, self.port().map(|port| port.to_string()).unwrap_or_default())
             .env(CHILD_TTR, self.ttr.as_millis().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -54,8 +78,11 @@ impl Farm {
     }
 }
 
-fn open(root: &Path, ttr: Duration) -> Queue {
-    Queue::Sqlite(queue::sqlite::Queue::open(&Layout::new(root)).unwrap().with_ttr(ttr))
+fn open(root: &Path, port: Option<u16>, ttr: Duration) -> Queue {
+    match port {
+        None => Queue::Sqlite(queue::sqlite::Queue::open(&Layout::new(root)).unwrap().with_ttr(ttr)),
+        Some(port) => Queue::Beanstalkd(server::queue(port, "node").with_ttr(ttr)),
+    }
 }
 
 /// One test per engine and story.
@@ -72,7 +99,14 @@ macro_rules! conformance {
     };
 }
 
-conformance! { sqlite:
+macro_rules! both_engines {
+    ($($story:ident,)*) => {
+        conformance! { sqlite: $($story,)* }
+        conformance! { beanstalkd: $($story,)* }
+    };
+}
+
+both_engines! {
     the_most_urgent_job_runs_first_and_equals_in_order,
     a_body_comes_out_as_it_went_in,
     several_tubes_are_one_line,
@@ -140,8 +174,8 @@ async fn several_tubes_are_one_line(farm: Farm) {
 async fn a_reserve_waits_as_long_as_it_was_told(farm: Farm) {
     let queue = farm.open();
     let begun = Instant::now();
-    let got = queue.reserve(&tubes(&["t"]), Duration::from_millis(300), &CancellationToken::new()).await;
-    assert!(got.unwrap().is_none());
+    let got = queue.reserve(&tubes(&["t"]), 1, Duration::from_millis(300), &CancellationToken::new()).await;
+    assert!(got.unwrap().is_empty());
     assert!(begun.elapsed() >= Duration::from_millis(300));
 }
 
@@ -174,12 +208,12 @@ async fn a_waiting_reserve_ends_when_told_to_stop(farm: Farm) {
     let stop = CancellationToken::new();
     let waiting = tokio::spawn({
         let stop = stop.clone();
-        async move { queue.reserve(&tubes(&["t"]), SOON * 10, &stop).await }
+        async move { queue.reserve(&tubes(&["t"]), 1, SOON * 10, &stop).await }
     });
     tokio::time::sleep(Duration::from_millis(100)).await;
     stop.cancel();
     let ended = tokio::time::timeout(SOON, waiting).await.expect("it goes on waiting");
-    assert!(ended.unwrap().unwrap().is_none());
+    assert!(ended.unwrap().unwrap().is_empty());
 }
 
 async fn a_delayed_job_comes_later(farm: Farm) {
@@ -280,11 +314,12 @@ async fn a_touch_keeps_a_lease_beyond_its_time(farm: Farm) {
 }
 
 async fn a_lease_that_ran_out_is_anothers_and_the_old_one_can_do_nothing(farm: Farm) {
-    let farm = farm.with_ttr(Duration::from_millis(300));
+    let short = farm.short();
+    let farm = farm.with_ttr(short);
     let slow = farm.open();
     slow.put(vec![job("t", "x")]).await.unwrap();
     let (_, old) = take(&slow, &["t"]).await.unwrap();
-    let other = open(farm.folder.path(), TTR);
+    let other = open(farm.folder.path(), farm.port(), TTR);
     let (job, new) = wait(&other, &["t"]).await.expect("its time is over");
     assert_eq!((text(&job).as_str(), job.losses()), ("x", 1));
     // The old holder has woken up, and finishes what it was at.
@@ -398,7 +433,7 @@ async fn stats_tell_where_jobs_stand_and_who_waits(farm: Farm) {
     };
     assert_eq!(queue.stats().await.unwrap(), [stats(2, 0, 2)]);
     other.kill();
-    assert_eq!(queue.stats().await.unwrap()[0].watching, 1, "the dead do not watch");
+    farm.noticed(1, async || queue.stats().await.unwrap()[0].watching).await;
     eventually("the dead one's job", async || take(&queue, &["t"]).await).await;
 }
 
@@ -409,7 +444,7 @@ async fn what_the_dead_held_is_shown_as_ready_before_anybody_reserves(farm: Farm
     other.hear("held");
     assert_eq!(states(&queue).await, [State::Reserved]);
     other.kill();
-    assert_eq!(states(&queue).await, [State::Ready]);
+    farm.noticed(vec![State::Ready], async || states(&queue).await).await;
     let stats = queue.stats().await.unwrap();
     assert_eq!((stats[0].ready, stats[0].reserved), (1, 0));
 }
@@ -525,6 +560,7 @@ impl Ledger {
 
 const CHILD: &str = "TEST_QUEUE_CHILD";
 const CHILD_ROOT: &str = "TEST_QUEUE_ROOT";
+const CHILD_PORT: &str = "TEST_QUEUE_PORT";
 const CHILD_TTR: &str = "TEST_QUEUE_TTR";
 
 /// No test by itself: what this program does when a test above started it once more.
@@ -533,7 +569,8 @@ async fn as_another_process() {
     let Ok(what) = std::env::var(CHILD) else { return };
     let root = std::env::var(CHILD_ROOT).unwrap();
     let ttr = Duration::from_millis(std::env::var(CHILD_TTR).unwrap().parse().unwrap());
-    let queue = open(Path::new(&root), ttr);
+    let port = std::env::var(CHILD_PORT).unwrap().parse().ok();
+    let queue = open(Path::new(&root), port, ttr);
     match what.as_str() {
         "take one and hold it" => {
             let _held = wait(&queue, &["t"]).await.unwrap();
@@ -633,12 +670,12 @@ fn tubes(names: &[&str]) -> Vec<String> {
 
 /// What is ready right now.
 async fn take(queue: &Queue, names: &[&str]) -> Option<(Job, Lease)> {
-    queue.reserve(&tubes(names), Duration::ZERO, &CancellationToken::new()).await.unwrap()
+    queue.reserve(&tubes(names), 1, Duration::ZERO, &CancellationToken::new()).await.unwrap().pop()
 }
 
 /// What comes soon.
 async fn wait(queue: &Queue, names: &[&str]) -> Option<(Job, Lease)> {
-    queue.reserve(&tubes(names), SOON, &CancellationToken::new()).await.unwrap()
+    queue.reserve(&tubes(names), 1, SOON, &CancellationToken::new()).await.unwrap().pop()
 }
 
 fn release(delay: Duration) -> GiveUp {

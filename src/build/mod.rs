@@ -21,7 +21,7 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
 use crate::model::{Arch, BuildJob, Class, Failure, Status};
-use crate::queue::{NewJob, Queue, QueueError};
+use crate::queue::{LOSSES, NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
 use crate::upload::{Upload, UploadError};
@@ -31,8 +31,6 @@ use life::Life;
 use limits::Guard;
 use order::{Order, Task};
 
-/// A job whose worker vanished this often is put aside.
-const LOSSES: u32 = 3;
 /// How often a builder that has failed at a job leaves it to others before it tries again itself.
 const DEFERRALS: u32 = 30;
 

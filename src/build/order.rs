@@ -57,7 +57,7 @@ impl Order {
                 evr: stamp.evr.clone(),
                 arch,
             },
-            attempt: Attempt(format!("{}-{}", delivered.id, delivered.reserves)),
+            attempt: Attempt(format!("{}-{}", delivered.id, delivered.mark)),
             arches: arches.clone(),
         };
         Order {

@@ -12,7 +12,7 @@ use super::submit::What;
 use super::watch::{self, Watched};
 use super::{Done, Failure, exit, named, ui};
 use crate::build::{self, engine::Engine};
-use crate::config::Config;
+use crate::config::{Config, QueuePlace};
 use crate::role::{Crew, Role, Site};
 use crate::shutdown::Shutdown;
 use one_shot::OneShot;
@@ -46,6 +46,8 @@ impl Build {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
+        // Built here and now: a fleet's builders are not asked, and its jobs are not taken.
+        config.queue = QueuePlace::Root;
         let named = pack::look_at(&config.layout, &self.what, &self.packages)?;
         let site = Site::open(config)?;
         site.check(&[Role::Worker])?;

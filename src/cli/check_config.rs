@@ -4,11 +4,12 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
-use crate::build::engine::check::Finding;
+use crate::build::engine::check::{self, Finding};
 use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::overlay::Overlay;
 use crate::build::limits;
-use crate::config::{Config, EngineChoice};
+use crate::config::{Config, EngineChoice, QueuePlace};
+use crate::queue::Queue;
 use crate::role;
 use crate::sys::http::Http;
 use crate::sys::net;
@@ -48,6 +49,7 @@ impl CheckConfig {
         if self.connect {
             checks.extend(connections(config).await);
         }
+        checks.extend(queue(config).await);
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
@@ -122,4 +124,18 @@ async fn upload(config: &Config, tls: &Tls) -> Option<Finding> {
 
 fn finding(ok: bool, text: &str) -> Finding {
     Finding { ok, text: text.to_owned() }
+}
+/// A queue that is elsewhere: whether it answers. The embedded one is made by the first who uses it.
+async fn queue(config: &Config) -> Option<Finding> {
+    if config.queue == QueuePlace::Root {
+        return None;
+    }
+    let said = match Queue::open(config) {
+        Ok(queue) => queue.check().await,
+        Err(error) => Err(error),
+    };
+    Some(match said {
+        Ok(text) => check::good(format!("queue: {text}")),
+        Err(error) => check::bad(error.to_string()),
+    })
 }

@@ -169,6 +169,7 @@ macro_rules! system_errors {
 system_errors!(
     SiteError,
     crate::queue::QueueError,
+    crate::role::EndedUnasked,
     crate::sys::sqlite::DatabaseError,
     crate::sys::fs::FileError,
     std::io::Error

@@ -4,7 +4,7 @@ use clap::{Args, ValueEnum};
 
 use super::{Done, exit, named, ui};
 use crate::config::Config;
-use crate::role::{Role, Site};
+use crate::role::{Role, Site, running};
 use crate::shutdown::Shutdown;
 
 /// Run roles: take jobs from the queue until stopped
@@ -72,9 +72,8 @@ impl Run {
         let shutdown = Shutdown::default();
         shutdown.on_signals()?;
         tokio::spawn(tell_what_is_waited_for(site.clone(), shutdown.clone()));
-        let names: Vec<&str> = roles.iter().map(|role| role.as_str()).collect();
-        tracing::info!("running {} on {}", names.join(", "), site.config.layout.root().display());
-        site.run_all(&roles, &shutdown).await;
+        tracing::info!("{} on {}", running(&roles), site.config.layout.root().display());
+        site.run_all(&roles, &shutdown).await?;
         Ok(exit::OK)
     }
 }

@@ -4,15 +4,16 @@
 //! whose time to run is over is ready again, a job of a vanished owner is ready at once, a buried job waits
 //! for a kick.
 
+pub mod beanstalkd;
 pub mod sqlite;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use crate::config::{Config, QueuePlace};
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
 
@@ -33,8 +34,10 @@ pub const TOSIGN: &str = "tosign";
 /// Workers' signs of life, put only while somebody watches it.
 pub const BUILDERS: &str = "builders";
 
-/// beanstalkd's default limit; larger jobs are refused here too, so that a site can move to it.
+/// beanstalkd's default limit; larger jobs are refused by the embedded queue too, so that a site can move to it.
 pub const LARGEST_JOB: usize = 65_535;
+/// A job whose holder vanished this often is put aside.
+pub const LOSSES: u32 = 3;
 
 /// What went wrong with the queue.
 #[derive(Debug, thiserror::Error)]
@@ -43,8 +46,10 @@ pub enum QueueError {
     Database(#[from] DatabaseError),
     #[error("the queue cannot be used: {0}")]
     File(#[from] FileError),
-    #[error("a job of {size} bytes is too large for tube {tube}: the limit is {LARGEST_JOB}")]
-    TooLarge { tube: String, size: usize },
+    #[error(transparent)]
+    Beanstalkd(#[from] beanstalkd::BeanstalkdError),
+    #[error("a job of {size} bytes is too large for tube {tube}: the limit is {limit}")]
+    TooLarge { tube: String, size: usize, limit: usize },
     #[error("the lease on job {0} is lost: another may hold it by now")]
     LeaseLost(u64),
 }
@@ -81,6 +86,8 @@ pub struct Job {
     pub reserves: u32,
     /// How often it was handed back on purpose.
     pub releases: u32,
+    /// Tells this delivery from any other of the same job.
+    pub mark: String,
 }
 
 impl Job {
@@ -152,7 +159,7 @@ pub struct TubeStats {
     pub reserved: u64,
     pub delayed: u64,
     pub buried: u64,
-    /// Processes that take jobs from it.
+    /// Processes that take jobs from it; on beanstalkd connections, of which a worker has one per slot.
     pub watching: u64,
 }
 
@@ -164,18 +171,20 @@ pub struct Lease {
     pub(crate) id: u64,
     /// Tells this reservation of the job from any other.
     pub(crate) token: u64,
-    lost: Arc<AtomicBool>,
+    ttr: Duration,
     ended: CancellationToken,
+    /// The connection that it hangs on, where there are connections.
+    hold: Option<Arc<beanstalkd::Hold>>,
 }
 
 impl Lease {
-    fn new(id: u64, token: u64) -> Lease {
-        Lease { id, token, lost: Arc::new(AtomicBool::new(false)), ended: CancellationToken::new() }
+    fn new(id: u64, token: u64, ttr: Duration, ended: CancellationToken) -> Lease {
+        Lease { id, token, ttr, ended, hold: None }
     }
 
     /// Fails once the lease is known to be lost.
     pub fn check(&self) -> Result<(), QueueError> {
-        if self.lost.load(Ordering::SeqCst) { Err(QueueError::LeaseLost(self.id)) } else { Ok(()) }
+        if self.ended.is_cancelled() { Err(QueueError::LeaseLost(self.id)) } else { Ok(()) }
     }
 
     /// Cancelled when the lease is lost, so that work under it can be ended at once.
@@ -183,8 +192,12 @@ impl Lease {
         &self.ended
     }
 
+    /// The job's time to run: how long it is ours without a touch.
+    pub fn ttr(&self) -> Duration {
+        self.ttr
+    }
+
     pub(crate) fn lose(&self) {
-        self.lost.store(true, Ordering::SeqCst);
         self.ended.cancel();
     }
 }
@@ -201,36 +214,51 @@ pub enum GiveUp {
 #[derive(Debug, Clone)]
 pub enum Queue {
     Sqlite(sqlite::Queue),
+    Beanstalkd(beanstalkd::Queue),
 }
 
 impl Queue {
+    /// The queue that a configuration names.
+    pub fn open(config: &Config) -> Result<Queue, QueueError> {
+        Ok(match &config.queue {
+            QueuePlace::Root => Queue::Sqlite(sqlite::Queue::open(&config.layout)?),
+            QueuePlace::Sqlite(file) => {
+                Queue::Sqlite(sqlite::Queue::open_at(file, &file.with_extension("run"))?)
+            }
+            QueuePlace::Beanstalkd(address) => {
+                Queue::Beanstalkd(beanstalkd::Queue::new(address.clone(), &config.node))
+            }
+        })
+    }
+
     /// Puts all the jobs, or none. Returns their ids.
     pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
-        if let Some(job) = jobs.iter().find(|job| job.body.len() > LARGEST_JOB) {
-            return Err(QueueError::TooLarge { tube: job.tube.clone(), size: job.body.len() });
-        }
         match self {
             Queue::Sqlite(queue) => queue.put(jobs).await,
+            Queue::Beanstalkd(queue) => queue.put(jobs).await,
         }
     }
 
-    /// The most urgent ready job of `tubes`, waiting for one up to `wait`, or until `stop`. Do not drop the
-    /// future instead: a job could be reserved and never handed out.
+    /// The most urgent ready jobs of `tubes`, up to `most`: waits for one up to `wait`, or until `stop`, and takes
+    /// what else is ready. Do not drop the future instead: a job could be reserved and never handed out.
     pub async fn reserve(
         &self,
         tubes: &[String],
+        most: usize,
         wait: Duration,
         stop: &CancellationToken,
-    ) -> Result<Option<(Job, Lease)>, QueueError> {
+    ) -> Result<Vec<(Job, Lease)>, QueueError> {
         match self {
-            Queue::Sqlite(queue) => queue.reserve(tubes, wait, stop).await,
+            Queue::Sqlite(queue) => queue.reserve_some(tubes, most, wait, stop).await,
+            Queue::Beanstalkd(queue) => queue.reserve(tubes, most, wait, stop).await,
         }
     }
 
-    /// The time to run of a reserved job: how long it is ours without a touch.
-    pub fn ttr(&self) -> Duration {
+    /// What the queue is, for people; an error where it cannot be reached.
+    pub async fn check(&self) -> Result<String, QueueError> {
         match self {
-            Queue::Sqlite(queue) => queue.ttr(),
+            Queue::Sqlite(queue) => queue.stats().await.map(|_| "embedded, in a file of this machine".into()),
+            Queue::Beanstalkd(queue) => queue.check().await,
         }
     }
 
@@ -240,6 +268,7 @@ impl Queue {
         lease.check()?;
         match self {
             Queue::Sqlite(queue) => queue.touch(lease).await,
+            Queue::Beanstalkd(queue) => queue.touch(lease).await,
         }
     }
 
@@ -248,6 +277,7 @@ impl Queue {
         lease.check()?;
         match self {
             Queue::Sqlite(queue) => queue.give_up(lease, how).await,
+            Queue::Beanstalkd(queue) => queue.give_up(lease, how).await,
         }
     }
 
@@ -255,6 +285,7 @@ impl Queue {
     pub async fn kick(&self, tube: &str, bound: u64) -> Result<u64, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.kick(tube, bound).await,
+            Queue::Beanstalkd(queue) => queue.kick(tube, bound).await,
         }
     }
 
@@ -262,6 +293,7 @@ impl Queue {
     pub async fn kick_job(&self, id: u64) -> Result<bool, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.kick_job(id).await,
+            Queue::Beanstalkd(queue) => queue.kick_job(id).await,
         }
     }
 
@@ -269,6 +301,7 @@ impl Queue {
     pub async fn held(&self) -> Result<Vec<Entry>, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.held().await,
+            Queue::Beanstalkd(queue) => Ok(queue.held()),
         }
     }
 
@@ -276,6 +309,7 @@ impl Queue {
     pub async fn withdraw(&self, id: u64) -> Result<bool, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.withdraw(id).await,
+            Queue::Beanstalkd(queue) => queue.withdraw(id).await,
         }
     }
 
@@ -283,18 +317,25 @@ impl Queue {
     pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.list(tube).await,
+            Queue::Beanstalkd(queue) => queue.list(tube).await,
         }
     }
 
-    /// The nodes of the processes that take jobs from the tube, one for each process.
+    /// The nodes of those that take jobs from the tube: one for each process, on beanstalkd one for each connection,
+    /// of which a worker has one per slot; empty for a worker that does not say.
     pub async fn watchers(&self, tube: &str) -> Result<Vec<String>, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.watchers(tube).await,
+            Queue::Beanstalkd(queue) => queue.watchers(tube).await,
         }
     }
 
     /// Whether a builder other than `node` takes jobs from the tube.
     pub async fn is_watched_elsewhere(&self, tube: &str, node: &str) -> Result<bool, QueueError> {
+        let node = match self {
+            Queue::Sqlite(_) => node,
+            Queue::Beanstalkd(queue) => queue.node(),
+        };
         Ok(self.watchers(tube).await?.iter().any(|its| its != node))
     }
 
@@ -302,6 +343,7 @@ impl Queue {
     pub async fn stats(&self) -> Result<Vec<TubeStats>, QueueError> {
         match self {
             Queue::Sqlite(queue) => queue.stats().await,
+            Queue::Beanstalkd(queue) => queue.stats().await,
         }
     }
 }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{Entry, GiveUp, Job, Lease, NewJob, QueueError, State, TTR, TubeStats};
+use super::{Entry, GiveUp, Job, LARGEST_JOB, Lease, NewJob, QueueError, State, TTR, TubeStats};
 use crate::model::Layout;
 use crate::sys::fs;
 use crate::sys::sqlite::Database;
@@ -67,9 +67,16 @@ pub struct Queue {
 
 impl Queue {
     pub fn open(layout: &Layout) -> Result<Queue, QueueError> {
-        fs::make_dir(layout.root())?;
-        let database = Database::open(&layout.database(), SCHEMA)?;
-        let owner = Arc::new(Owner::enter(&layout.run())?);
+        Queue::open_at(&layout.database(), &layout.run())
+    }
+
+    /// In a file, with a folder for the processes that share it.
+    pub fn open_at(file: &Path, run: &Path) -> Result<Queue, QueueError> {
+        if let Some(folder) = file.parent() {
+            fs::make_dir(folder)?;
+        }
+        let database = Database::open(file, SCHEMA)?;
+        let owner = Arc::new(Owner::enter(run)?);
         Ok(Queue { database, owner, ttr: TTR, bell: Arc::default() })
     }
 
@@ -78,17 +85,41 @@ impl Queue {
         Queue { ttr, ..self }
     }
 
-    pub fn ttr(&self) -> Duration {
-        self.ttr
-    }
-
     pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
+        if let Some(job) = jobs.iter().find(|job| job.body.len() > LARGEST_JOB) {
+            let (tube, size) = (job.tube.clone(), job.body.len());
+            return Err(QueueError::TooLarge { tube, size, limit: LARGEST_JOB });
+        }
         let ids = self.database.write(move |sql| jobs.iter().map(|job| insert(sql, job)).collect()).await?;
         self.bell.notify_waiters();
         Ok(ids)
     }
 
-    pub async fn reserve(
+    pub async fn reserve_some(
+        &self,
+        tubes: &[String],
+        most: usize,
+        mut wait: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Vec<(Job, Lease)>, QueueError> {
+        let mut batch = Vec::new();
+        while batch.len() < most {
+            match self.reserve(tubes, wait, stop).await {
+                Ok(Some(reserved)) => batch.push(reserved),
+                Ok(None) => break,
+                Err(error) if batch.is_empty() => return Err(error),
+                // What is reserved already must be handled, or it would wait for its time to run out.
+                Err(error) => {
+                    tracing::error!("{error}");
+                    break;
+                }
+            }
+            wait = Duration::ZERO;
+        }
+        Ok(batch)
+    }
+
+    async fn reserve(
         &self,
         tubes: &[String],
         wait: Duration,
@@ -103,7 +134,8 @@ impl Queue {
             rung.as_mut().enable();
             let seen = self.database.version();
             if let Some(job) = self.try_reserve(tubes).await? {
-                let lease = Lease::new(job.id, u64::from(job.reserves));
+                let ended = CancellationToken::new();
+                let lease = Lease::new(job.id, u64::from(job.reserves), self.ttr, ended);
                 return Ok(Some((job, lease)));
             }
             if Instant::now() >= until || stop.is_cancelled() {
@@ -424,6 +456,7 @@ fn job(sql: &Transaction, id: u64) -> rusqlite::Result<Job> {
                 priority: row.get(3)?,
                 reserves: row.get(4)?,
                 releases: row.get(5)?,
+                mark: row.get::<_, u32>(4)?.to_string(),
             })
         })
 }

@@ -1,4 +1,5 @@
-//! The only places that spawn programs, lock files or open databases. Knows nothing of ours but [`crate::model`].
+//! The only places that spawn programs, lock files, open databases, connect to servers or speak to the service
+//! manager. Knows nothing of ours but [`crate::model`].
 
 pub mod cgroup;
 pub mod fs;
@@ -9,5 +10,8 @@ pub mod net;
 pub mod process;
 pub mod rpm;
 pub mod sandbox;
+pub mod service;
 pub mod sqlite;
+pub mod steady;
+pub mod tcp;
 pub mod tls;

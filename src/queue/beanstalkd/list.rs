@@ -1,0 +1,163 @@
+//! Looking at jobs without taking them, and the notes on why jobs are buried.
+//!
+//! The protocol lists no jobs; it shows the head of a tube, and any job by its id. Ids count up, and jobs that wait
+//! are mostly young: so those below the newest are asked for, until as many are found as the server says it has.
+
+use std::collections::HashMap;
+
+use super::protocol::{Answer, Command, Reply, dictionary};
+use super::{Dictionary, PROBE, Queue, WHY, is_ours_alone, number};
+use crate::queue::{Entry, PRIORITY_SIGN_OF_LIFE, QueueError, State};
+
+/// How many ids are asked for at a time, and at most: the server answers nobody else meanwhile.
+const BITE: u64 = 1000;
+const DEEPEST: u64 = 100_000;
+/// Long enough for any sentence, and small beside any limit for jobs.
+const LONGEST_REASON: usize = 4000;
+
+impl Queue {
+    /// All jobs, unless there are some older than the newest [`DEEPEST`]: of those the heads of the tubes.
+    pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
+        let mut found: Vec<(u64, Dictionary)> = self.scan().await?;
+        let (notes, mut jobs): (Vec<_>, Vec<_>) = found
+            .drain(..)
+            .map(|(id, story)| (id, story.get("tube").cloned().unwrap_or_default(), story))
+            .partition(|(_, tube, _)| tube.starts_with(WHY));
+        jobs.retain(|(_, its, _)| !is_ours_alone(its) && tube.is_none_or(|tube| tube == its));
+        let mut reasons = HashMap::new();
+        for (answer, (_, tube, _)) in
+            self.peek(notes.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&notes)
+        {
+            let about = tube.strip_prefix(WHY).and_then(|id| id.parse::<u64>().ok());
+            if let (Some(about), Ok(Reply::Found { body, .. })) = (about, answer) {
+                reasons.insert(about, String::from_utf8_lossy(&body).into_owned());
+            }
+        }
+        let mut entries = Vec::new();
+        for (answer, (id, _, story)) in
+            self.peek(jobs.iter().map(|(id, ..)| *id)).await?.into_iter().zip(&jobs)
+        {
+            // Whatever was deleted in between is not there.
+            let Ok(Reply::Found { body, .. }) = answer else { continue };
+            let entry = entry(*id, story, body);
+            let reason = reasons.remove(id).filter(|_| entry.state == State::Buried);
+            entries.push(Entry { reason, ..entry });
+        }
+        entries.sort_by(|a, b| a.order().cmp(&b.order()));
+        Ok(entries)
+    }
+
+    async fn peek(&self, ids: impl Iterator<Item = u64>) -> Result<Vec<Answer>, QueueError> {
+        let commands: Vec<Command> = ids.map(Command::Peek).collect();
+        let mut answers = Vec::new();
+        for some in commands.chunks(100) {
+            answers.extend(self.ask(some.to_vec()).await?);
+        }
+        Ok(answers)
+    }
+
+    async fn scan(&self) -> Result<Vec<(u64, Dictionary)>, QueueError> {
+        let stats = self.statistics(Command::Stats).await?.unwrap_or_default();
+        let states = ["ready", "reserved", "delayed", "buried"];
+        let wanted: u64 = states.iter().map(|state| number(&stats, &format!("current-jobs-{state}"))).sum();
+        let mut found = HashMap::new();
+        if wanted == 0 {
+            return Ok(Vec::new());
+        }
+        // One that drains takes no probe; the heads are shown then.
+        let newest = self.newest_id().await.unwrap_or_default();
+        let (mut above, oldest) = (newest, newest.saturating_sub(DEEPEST));
+        while above > oldest && (found.len() as u64) < wanted {
+            let ids: Vec<u64> = (above.saturating_sub(BITE).max(oldest)..above).rev().collect();
+            above -= ids.len() as u64;
+            self.look_up(&ids, &mut found).await?;
+        }
+        if (found.len() as u64) < wanted {
+            let heads = self.heads().await?;
+            self.look_up(&heads, &mut found).await?;
+        }
+        Ok(found.into_iter().collect())
+    }
+
+    async fn look_up(&self, ids: &[u64], found: &mut HashMap<u64, Dictionary>) -> Result<(), QueueError> {
+        let answers = self.ask(ids.iter().copied().map(Command::StatsJob).collect()).await?;
+        for (id, answer) in ids.iter().zip(answers) {
+            match answer {
+                Ok(Reply::Data(data)) => drop(found.insert(*id, dictionary(&data))),
+                Ok(Reply::NotFound) => {}
+                other => return Err(self.not_wanted(Some(other))),
+            }
+        }
+        Ok(())
+    }
+
+    /// One above the newest job's, learned by putting one and taking it back.
+    async fn newest_id(&self) -> Result<u64, QueueError> {
+        let ids = self.put_raw(PROBE, Vec::new()).await?;
+        self.ask(vec![Command::Delete(ids)]).await?;
+        Ok(ids)
+    }
+
+    /// The jobs of every tube that are next to be made ready, run, or kicked.
+    async fn heads(&self) -> Result<Vec<u64>, QueueError> {
+        let looks =
+            |tube| [Command::Use(tube), Command::PeekReady, Command::PeekDelayed, Command::PeekBuried];
+        let commands = self.tubes().await?.into_iter().flat_map(looks).collect();
+        let answers = self.ask(commands).await?;
+        let heads = answers.into_iter().filter_map(|answer| match answer {
+            Ok(Reply::Found { id, .. }) => Some(id),
+            _ => None,
+        });
+        Ok(heads.collect())
+    }
+
+    /// Notes why a job was buried, in place of any former reason.
+    pub(super) async fn note_why(&self, id: u64, reason: &str) -> Result<(), QueueError> {
+        self.forget_why(id).await?;
+        let end = reason.floor_char_boundary(LONGEST_REASON);
+        self.put_raw(&format!("{WHY}{id}"), reason.as_bytes()[..end].to_vec()).await?;
+        Ok(())
+    }
+
+    pub(super) async fn forget_why(&self, id: u64) -> Result<(), QueueError> {
+        loop {
+            let commands = vec![Command::Use(format!("{WHY}{id}")), Command::PeekReady];
+            match self.ask(commands).await?.pop() {
+                Some(Ok(Reply::Found { id, .. })) => self.ask(vec![Command::Delete(id)]).await?,
+                Some(Ok(Reply::NotFound)) => return Ok(()),
+                other => return Err(self.not_wanted(other)),
+            };
+        }
+    }
+
+    async fn put_raw(&self, tube: &str, body: Vec<u8>) -> Result<u64, QueueError> {
+        let put = Command::Put { priority: PRIORITY_SIGN_OF_LIFE, delay: 0, ttr: 1, body };
+        match self.ask(vec![Command::Use(tube.to_owned()), put]).await?.pop() {
+            Some(Ok(Reply::Inserted(id))) => Ok(id),
+            other => Err(self.not_wanted(other)),
+        }
+    }
+}
+
+/// A job as `stats-job` tells of it.
+pub(super) fn entry(id: u64, story: &Dictionary, body: Vec<u8>) -> Entry {
+    let state = match story.get("state").map(String::as_str) {
+        Some("reserved") => State::Reserved,
+        Some("delayed") => State::Delayed,
+        Some("buried") => State::Buried,
+        _ => State::Ready,
+    };
+    let waits = matches!(state, State::Reserved | State::Delayed);
+    let count = |key: &str| u32::try_from(number(story, key)).unwrap_or(u32::MAX);
+    Entry {
+        id,
+        tube: story.get("tube").cloned().unwrap_or_default(),
+        state,
+        priority: count("pri"),
+        age: number(story, "age"),
+        time_left: waits.then(|| number(story, "time-left")),
+        reserves: count("reserves"),
+        reason: None,
+        body,
+    }
+}

@@ -1,0 +1,33 @@
+//! Tells the service manager how a service stands (sd_notify(3)). Without one, nothing happens.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+/// How often a service shows that it lives, where the manager asks for it less often or not at all.
+const BEAT: Duration = Duration::from_secs(5);
+
+/// It is up, and does this.
+pub fn ready(what: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(what)]);
+}
+
+/// It takes no more jobs, and waits for this.
+pub fn stopping(what: &str) {
+    tell(&[NotifyState::Stopping, NotifyState::Status(what)]);
+}
+
+/// It lives. To be told every [`beat`], or the manager starts it anew (`WatchdogSec=` of systemd.service(5)).
+pub fn alive() {
+    tell(&[NotifyState::Watchdog]);
+}
+
+pub fn beat() -> Duration {
+    sd_notify::watchdog_enabled().map_or(BEAT, |limit| (limit / 3).min(BEAT))
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("the service manager cannot be told how this service stands: {error}");
+    }
+}
