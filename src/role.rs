@@ -170,7 +170,7 @@ impl Site {
     fn upload(&self) -> Upload {
         match &self.config.upload {
             None => Upload::Local(self.config.layout.clone()),
-            Some(module) => Upload::Rsync(Rsync::new(module.clone(), self.config.clone())),
+            Some(module) => Upload::Rsync(Box::new(Rsync::new(module.clone(), self.config.clone()))),
         }
     }
 

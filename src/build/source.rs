@@ -14,7 +14,7 @@ use crate::sys::rpm::{self, Whole};
 use crate::sys::tls::Tls;
 
 /// Fetched sources are kept this long: a companion, or another try, wants them again.
-const KEPT: Duration = Duration::from_hours(24);
+const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A verified source RPM.
 #[derive(Debug)]
@@ -78,13 +78,11 @@ impl Sources {
             Err(failure) if failure.retry => return Err(failure),
             Err(_) => None,
         };
-        Ok(match found {
-            Some(whole) => (whole.header.name, whole.header.evr, whole.sha256),
-            None => {
-                let (pkgname, evr) = job.srpm.split();
-                (pkgname, evr, String::new())
-            }
-        })
+        if let Some(whole) = found {
+            return Ok((whole.header.name, whole.header.evr, whole.sha256));
+        }
+        let (pkgname, evr) = job.srpm.split();
+        Ok((pkgname, evr, String::new()))
     }
 }
 

@@ -21,11 +21,11 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     #[error("{url} is not there (HTTP status {status}); was it submitted to this controller?")]
-    Missing { url: Url, status: u16 },
+    Missing { url: String, status: u16 },
     #[error("{url} is not what was submitted: its SHA-256 is {found}, not {wanted}")]
-    Digest { url: Url, found: String, wanted: String },
+    Digest { url: String, found: String, wanted: String },
     #[error("{url} cannot be fetched: {reason}")]
-    Unavailable { url: Url, reason: String },
+    Unavailable { url: String, reason: String },
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -89,7 +89,7 @@ impl Http {
                     (tries, wait) =
                         if part.size() > before { (1, FIRST_WAIT) } else { (tries + 1, wait * 2) };
                     if tries >= TRIES {
-                        return Err(HttpError::Unavailable { url: url.clone(), reason });
+                        return Err(HttpError::Unavailable { url: url.to_string(), reason });
                     }
                     tracing::warn!("{url}: {reason}; trying again");
                     tokio::time::sleep(wait).await;
@@ -111,7 +111,7 @@ impl Http {
             (StatusCode::PARTIAL_CONTENT, Some((size, _))) if starts_at(&answer, *size) => true,
             (StatusCode::NOT_FOUND | StatusCode::GONE, _) => {
                 let status = answer.status().as_u16();
-                return Err(Miss::Final(HttpError::Missing { url: url.clone(), status }));
+                return Err(Miss::Final(HttpError::Missing { url: url.to_string(), status }));
             }
             (StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT, _) => {
                 part.forget();
@@ -204,7 +204,7 @@ impl Part {
         let (found, _) = fs::sha256(&self.path)?;
         if !sha256.is_empty() && found != sha256 {
             self.forget();
-            return Err(HttpError::Digest { url: url.clone(), found, wanted: sha256.to_owned() });
+            return Err(HttpError::Digest { url: url.to_string(), found, wanted: sha256.to_owned() });
         }
         std::fs::rename(&self.path, to).map_err(FileError::at("write", to))?;
         self.forget();

@@ -40,7 +40,7 @@ pub enum Upload {
     /// The bstore is a folder on the same file system.
     Local(Layout),
     /// It is a module of an rsync daemon.
-    Rsync(rsync::Rsync),
+    Rsync(Box<rsync::Rsync>),
 }
 
 impl Upload {
