@@ -5,6 +5,7 @@
 
 mod fleet;
 mod queue;
+mod transport;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,8 +16,10 @@ use configparser::ini::{Ini, IniDefault};
 use crate::model::{Layout, Limits, Size};
 use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
-pub use fleet::{HistoryPlace, MongodbUrl, TlsFiles};
+pub use crate::sys::tls::TlsFiles;
+pub use fleet::{HistoryPlace, MongodbUrl};
 pub use queue::{Address, QueuePlace};
+pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
@@ -127,9 +130,13 @@ pub struct Config {
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub logfile: PathBuf,
+    /// Where sources come from; none: the root folder.
+    pub sources: Option<reqwest::Url>,
+    /// Where results go; none: the root folder.
+    pub upload: Option<Module>,
+    pub tls: TlsFiles,
     pub queue: QueuePlace,
     pub history: HistoryPlace,
-    pub tls: TlsFiles,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -155,11 +162,12 @@ const KNOWN: &[(&str, &[&str])] = &[
         ],
     ),
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
-    ("bstore", &["base_url", "scratch_in_repo"]),
+    ("sources", &["url"]),
+    ("bstore", &["base_url", "scratch_in_repo", "upload"]),
+    ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("logs", &["logfile"]),
     ("queue", &["url"]),
     ("history", &["url"]),
-    ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
@@ -234,9 +242,11 @@ impl Config {
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             logfile,
+            sources: values.sources()?,
+            upload: values.upload()?,
+            tls: values.tls(&root)?,
             queue: values.queue(&root)?,
             history: values.history(&root)?,
-            tls: values.tls(&root)?,
             unused: unused(&sections),
         })
     }

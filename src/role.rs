@@ -10,6 +10,7 @@ use crate::build::engine::mock::{self, Mock};
 use crate::build::engine::null::Null;
 use crate::build::engine::overlay::Overlay;
 use crate::build::limits::{Guard, Unenforceable};
+use crate::build::source::Sources;
 use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
@@ -22,6 +23,7 @@ use crate::sys::fs::{self, FileError};
 use crate::sys::service;
 use crate::sys::sqlite::DatabaseError;
 use crate::upload::Upload;
+use crate::upload::rsync::Rsync;
 
 /// A role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,15 @@ pub enum SiteError {
     History(#[from] HistoryError),
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+/// A worker that cannot run as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerError {
+    #[error(transparent)]
+    Limits(#[from] Unenforceable),
+    #[error("{0}")]
+    Sources(String),
 }
 
 /// A role that ended though nobody had told it to: it could not begin, or it panicked. The log says which.
@@ -156,12 +167,20 @@ impl Site {
         if roles.contains(&Role::Worker) { Guard::of(&self.config).map(drop) } else { Ok(()) }
     }
 
-    fn worker(&self) -> Result<Worker, Unenforceable> {
+    fn upload(&self) -> Upload {
+        match &self.config.upload {
+            None => Upload::Local(self.config.layout.clone()),
+            Some(module) => Upload::Rsync(Box::new(Rsync::new(module.clone(), self.config.clone()))),
+        }
+    }
+
+    fn worker(&self) -> Result<Worker, WorkerError> {
         Ok(Worker {
             config: self.config.clone(),
             queue: self.queue.clone(),
             stamps: self.stamps.clone(),
-            upload: Upload::Local(self.config.layout.clone()),
+            upload: self.upload(),
+            sources: Sources::open(&self.config).map_err(WorkerError::Sources)?,
             engine: self.engine(),
             guard: Guard::of(&self.config)?,
         })

@@ -294,6 +294,7 @@ async fn a_worker_whose_lease_is_lost_publishes_nothing() {
         config: site.config.clone(),
         queue: Queue::Sqlite(quick),
         stamps: site.stamps.clone(),
+        sources: reimzul::build::source::Sources::open(&site.config).unwrap(),
         upload: Upload::Local(site.config.layout.clone()),
         engine: Engine::Null(Null::taking(SOON * 10)),
     };

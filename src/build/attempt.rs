@@ -1,6 +1,6 @@
 //! One attempt at one build: from the source RPM to results that lie in the bstore and have been told of.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use tokio_util::sync::CancellationToken;
@@ -10,7 +10,7 @@ use super::inventory::{self, Inventory};
 use super::life::Life;
 use super::logs;
 use super::order::Task;
-use super::{Worker, report, source};
+use super::{Worker, report};
 use crate::consumer::Delivery;
 use crate::model::record::BuildRecord;
 use crate::model::{BuildPath, Class, Failure, Status};
@@ -51,6 +51,10 @@ impl Worker {
         main: impl Future<Output = Option<BuildRecord>>,
     ) -> Result<End, QueueError> {
         let _running = under.life.begins(&task.path);
+        if let Some((folder, record)) = self.unsent(task) {
+            tracing::info!("{} was built before; its results are sent", task.path);
+            return self.finish(task, under, folder, record).await;
+        }
         tracing::info!("building {} (attempt {})", task.path, task.attempt);
         self.queue.put(vec![report::notify(&task.event(&self.config.node, Status::Building, None))]).await?;
         let mut record = match self.build(task, under).await {
@@ -63,7 +67,7 @@ impl Worker {
         if let Some(main) = main.await {
             record.event.warnings = record.differences(&main);
         }
-        self.finish(task, under, record).await
+        self.finish(task, under, self.config.layout.results(&task.path, &task.attempt), record).await
     }
 
     async fn build(&self, task: &Task, under: Under<'_>) -> Result<BuildRecord, End> {
@@ -99,7 +103,7 @@ impl Worker {
     ) -> Result<(), Failure> {
         fs::remove_dir(resultdir).and_then(|()| fs::make_dir(resultdir)).map_err(|error| disk(&error))?;
         let begun = Instant::now();
-        let source = source::fetch(&self.config.layout, &task.job, &task.stamp)?;
+        let source = self.sources.fetch(&task.job, &task.stamp).await?;
         inventory.took("fetch", begun);
         inventory.source(&source, &task.job.srpm);
         let request = Request {
@@ -128,9 +132,15 @@ impl Worker {
     }
 
     /// Makes the outcome durable, then tells of it.
-    async fn finish(&self, task: &Task, under: Under<'_>, record: BuildRecord) -> Result<End, QueueError> {
+    async fn finish(
+        &self,
+        task: &Task,
+        under: Under<'_>,
+        from: PathBuf,
+        record: BuildRecord,
+    ) -> Result<End, QueueError> {
         let parcel = Parcel {
-            from: &self.config.layout.results(&task.path, &task.attempt),
+            from: &from,
             build: &task.path,
             build_id: &task.stamp.build_id,
             attempt: &task.attempt,

@@ -8,7 +8,8 @@ pub mod limits;
 mod logs;
 mod order;
 mod report;
-mod source;
+pub mod source;
+mod unsent;
 
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::model::{Arch, BuildJob, Class, Failure, Status};
 use crate::queue::{LOSSES, NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
-use crate::upload::Upload;
+use crate::upload::{Upload, UploadError};
 use attempt::{End, Under};
 use engine::Engine;
 use life::Life;
@@ -40,6 +41,7 @@ pub struct Worker {
     pub queue: Queue,
     pub stamps: Stamps,
     pub upload: Upload,
+    pub sources: source::Sources,
     pub engine: Engine,
     pub guard: Guard,
 }
@@ -108,7 +110,10 @@ impl Worker {
 
     /// A job of an old submitter: put again with a stamp, so that every delivery from now on is the same build.
     async fn stamp(&self, job: &BuildJob, delivery: &Delivery) -> Result<Verdict, QueueError> {
-        let (pkgname, evr, sha256) = source::identify(&self.config.layout, job);
+        let (pkgname, evr, sha256) = match self.sources.identify(job).await {
+            Ok(identity) => identity,
+            Err(failure) => return Ok(self.later(failure.to_string())),
+        };
         let stamp = match self.stamps.next(&job.target, pkgname, evr, sha256).await {
             Ok(stamp) => stamp,
             Err(error) => return Ok(self.later(error.to_string())),
@@ -120,10 +125,11 @@ impl Worker {
 
     /// What a job comes to. An error is one of the queue itself: the job is then handed back as it was.
     async fn work(&self, job: &BuildJob, stamp: &Stamp, under: Under<'_>) -> Result<Verdict, QueueError> {
-        if self.leaves_to_others(job, under.delivery).await? {
+        let order = Order::of(job, stamp, &under.delivery.job, &self.engine);
+        let unsent = order.together.iter().chain(&order.after).any(|task| self.unsent(task).is_some());
+        if !unsent && self.leaves_to_others(job, under.delivery).await? {
             return Ok(self.later(format!("{} has failed at it; left to another builder", self.config.node)));
         }
-        let order = Order::of(job, stamp, &under.delivery.job, &self.engine);
         let losses = under.delivery.job.losses();
         if losses >= LOSSES {
             let said = format!("its worker vanished {losses} times in the middle of it");
@@ -167,7 +173,11 @@ impl Worker {
         under: Under<'_>,
         main: impl Future<Output = Option<BuildRecord>>,
     ) -> Result<End, QueueError> {
-        match self.committed(task) {
+        let committed = match self.committed(task).await {
+            Ok(committed) => committed,
+            Err(error) => return Ok(End::Farm(Failure::new(Class::Upload, "upload", error.to_string()))),
+        };
+        match committed {
             Some(record) => {
                 // Only what follows may be missing.
                 self.queue.put(report::follow_ups(&record.event)).await?;
@@ -228,7 +238,7 @@ impl Worker {
     async fn put_aside(&self, order: &Order, failure: Failure) -> Result<Verdict, QueueError> {
         let mut verdict = Verdict::Done;
         for task in order.together.iter().chain(&order.after) {
-            let told = if let Some(record) = self.committed(task) {
+            let told = if let Ok(Some(record)) = self.committed(task).await {
                 report::follow_ups(&record.event)
             } else {
                 verdict = Verdict::Bury { reason: failure.to_string() };
@@ -239,8 +249,8 @@ impl Worker {
         Ok(verdict)
     }
 
-    fn committed(&self, task: &Task) -> Option<BuildRecord> {
-        self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(&task.job))
+    async fn committed(&self, task: &Task) -> Result<Option<BuildRecord>, UploadError> {
+        self.upload.committed(&task.path, &task.stamp.build_id, self.is_apart(&task.job)).await
     }
 
     /// Whether this builder has failed at the job before, and another might take it.

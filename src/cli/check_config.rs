@@ -12,6 +12,10 @@ use crate::config::{Config, EngineChoice, HistoryPlace, QueuePlace};
 use crate::history::History;
 use crate::queue::Queue;
 use crate::role;
+use crate::sys::http::Http;
+use crate::sys::net;
+use crate::sys::tls::{Tls, TlsFiles};
+use crate::upload::rsync::Rsync;
 
 /// Check the configuration and what this machine needs for it
 #[derive(Debug, Args)]
@@ -23,7 +27,7 @@ Examples:
   reimzul check-config --connect
   reimzul --config ./reimzul.ini check-config")]
 pub struct CheckConfig {
-    /// Try the connections to other machines, too
+    /// Try every connection to other machines that the configuration names, too
     #[arg(long)]
     connect: bool,
 }
@@ -45,6 +49,9 @@ impl CheckConfig {
         checks.extend(limits::check(&config.limits));
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);
+        if self.connect {
+            checks.extend(connections(config).await);
+        }
         let good = checks.iter().all(|check| check.ok);
         if as_json {
             let checks: Vec<_> =
@@ -100,4 +107,55 @@ impl CheckConfig {
             Err(error) => check::bad(error.to_string()),
         })
     }
+}
+
+/// Every connection that the configuration names, tried: a finding each, and one for each certificate that ends soon.
+async fn connections(config: &Config) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if config.tls != TlsFiles::default() || config.sources.is_some() {
+        match Tls::open(&config.tls) {
+            Ok(tls) => {
+                findings.extend(sources(config, &tls).await);
+                findings.extend(upload(config, &tls).await);
+                // Still good, so no reason to fail.
+                findings
+                    .extend(tls.warnings().into_iter().map(|text| finding(true, &format!("soon: {text}"))));
+            }
+            Err(error) => findings.push(finding(false, &format!("tls: {error}"))),
+        }
+    } else if let Ok(tls) = Tls::open(&config.tls) {
+        findings.extend(upload(config, &tls).await);
+    }
+    findings
+}
+
+async fn sources(config: &Config, tls: &Tls) -> Option<Finding> {
+    let url = config.sources.as_ref()?;
+    let answer = match Http::new(tls) {
+        Ok(http) => http.answers(url).await,
+        Err(error) => Err(error.to_string()),
+    };
+    Some(match answer {
+        Ok(status) if status < 500 && status != 404 => finding(true, &format!("sources: {url} answers")),
+        Ok(status) => finding(false, &format!("sources: {url} answers with HTTP status {status}")),
+        Err(why) => finding(false, &format!("sources: {url}: {why}")),
+    })
+}
+
+async fn upload(config: &Config, tls: &Tls) -> Option<Finding> {
+    let module = config.upload.as_ref()?;
+    // First by ourselves: what is wrong with a certificate is told best by who sees it.
+    if module.tls
+        && let Err(error) = net::connect(&module.address, Some(tls)).await
+    {
+        return Some(finding(false, &format!("upload: {error}")));
+    }
+    Some(match Rsync::new(module.clone(), config.clone()).check().await {
+        Ok(said) => finding(true, &format!("upload: {said}")),
+        Err(error) => finding(false, &format!("upload: {error}")),
+    })
+}
+
+fn finding(ok: bool, text: &str) -> Finding {
+    Finding { ok, text: text.to_owned() }
 }

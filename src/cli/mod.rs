@@ -4,6 +4,7 @@ mod build;
 mod called;
 mod check_config;
 mod completions;
+mod connect;
 mod kick;
 mod logs;
 mod man;
@@ -122,6 +123,8 @@ enum Command {
     Override(settle::Settle),
     Repogen(repogen::Repogen),
     CheckConfig(check_config::CheckConfig),
+    #[command(hide = true)]
+    Connect(connect::Connect),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -282,6 +285,7 @@ async fn dispatch(arguments: Arguments) -> Done {
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
     match arguments.command {
         Command::CheckConfig(command) => command.run(&config, global.json).await,
+        Command::Connect(command) => command.run(&config).await,
         Command::Build(command) => command.run(config, global.json).await,
         Command::Run(command) => command.run(config).await,
         Command::Submit(command) => command.run(config, global.json).await,

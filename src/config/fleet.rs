@@ -1,4 +1,4 @@
-//! Where a fleet's services are: the history's URL, and the files that TLS connections use.
+//! Where a fleet's history is.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -36,14 +36,6 @@ impl fmt::Debug for MongodbUrl {
     }
 }
 
-/// The PEM files of TLS connections; certificate and key may be one file.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct TlsFiles {
-    pub ca_cert: Option<PathBuf>,
-    pub tls_cert: Option<PathBuf>,
-    pub tls_key: Option<PathBuf>,
-}
-
 impl Values<'_> {
     pub(super) fn history(&self, root: &Path) -> Result<HistoryPlace, ConfigError> {
         const WANTED: &str = "mongodb://HOST:PORT or sqlite:PATH";
@@ -59,18 +51,5 @@ impl Values<'_> {
                 Err(self.bad("history", "url", shown, WANTED))
             }
         }
-    }
-
-    pub(super) fn tls(&self, root: &Path) -> Result<TlsFiles, ConfigError> {
-        let file = |key| self.folder("tls", key, root);
-        let files =
-            TlsFiles { ca_cert: file("ca_cert"), tls_cert: file("tls_cert"), tls_key: file("tls_key") };
-        if files.tls_cert.is_none()
-            && let Some(key) = &files.tls_key
-        {
-            let wanted = "given together with tls_cert, the certificate that it belongs to";
-            return Err(self.bad("tls", "tls_key", &key.display().to_string(), wanted));
-        }
-        Ok(files)
     }
 }

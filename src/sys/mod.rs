@@ -3,8 +3,10 @@
 
 pub mod cgroup;
 pub mod fs;
+pub mod http;
 pub mod ini;
 pub mod log;
+pub mod net;
 pub mod process;
 pub mod rpm;
 pub mod sandbox;
@@ -12,3 +14,4 @@ pub mod service;
 pub mod sqlite;
 pub mod steady;
 pub mod tcp;
+pub mod tls;

@@ -1,6 +1,7 @@
 //! Putting a build's results into the bstore: whole, once, and only under a lease.
 
 mod local;
+pub mod rsync;
 
 use std::path::Path;
 
@@ -16,6 +17,8 @@ pub enum UploadError {
     File(#[from] FileError),
     #[error("the results were not put into the bstore: {0}")]
     Lease(#[from] QueueError),
+    #[error("the bstore cannot be used: {0}")]
+    Rsync(#[from] rsync::RsyncError),
 }
 
 /// What is to be put where.
@@ -36,6 +39,8 @@ pub struct Parcel<'a> {
 pub enum Upload {
     /// The bstore is a folder on the same file system.
     Local(Layout),
+    /// It is a module of an rsync daemon.
+    Rsync(Box<rsync::Rsync>),
 }
 
 impl Upload {
@@ -43,17 +48,22 @@ impl Upload {
     pub async fn commit(&self, queue: &Queue, lease: &Lease, parcel: Parcel<'_>) -> Result<(), UploadError> {
         match self {
             Upload::Local(layout) => local::commit(layout, queue, lease, parcel).await,
+            Upload::Rsync(rsync) => rsync.commit(queue, lease, parcel).await,
         }
     }
 
     /// The record of a build that is in place already, if it is this one.
-    pub fn committed(&self, build: &BuildPath, build_id: &BuildId, scratch: bool) -> Option<BuildRecord> {
-        match self {
-            Upload::Local(layout) => {
-                let text = std::fs::read(layout.build(build, scratch).join(FILE)).ok()?;
-                let record: BuildRecord = serde_json::from_slice(&text).ok()?;
-                (record.event.build_id.as_ref() == Some(build_id)).then_some(record)
-            }
-        }
+    pub async fn committed(
+        &self,
+        build: &BuildPath,
+        build_id: &BuildId,
+        scratch: bool,
+    ) -> Result<Option<BuildRecord>, UploadError> {
+        let text = match self {
+            Upload::Local(layout) => std::fs::read(layout.build(build, scratch).join(FILE)).ok(),
+            Upload::Rsync(rsync) => rsync.record(build, scratch).await?,
+        };
+        let record: Option<BuildRecord> = text.and_then(|text| serde_json::from_slice(&text).ok());
+        Ok(record.filter(|record| record.event.build_id.as_ref() == Some(build_id)))
     }
 }

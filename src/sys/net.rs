@@ -1,0 +1,94 @@
+//! Connections to other machines: plain TCP, or TLS over it.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::tls::{self, Tls, TlsError};
+
+/// How long a host has to answer a connection, and then to shake hands.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A host and a port, both vetted: a host is a name, an IPv4 address, or an IPv6 address without its brackets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+}
+
+impl FromStr for Address {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Address, ()> {
+        let (host, port) = text.rsplit_once(':').ok_or(())?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        let port = port.parse().ok().filter(|port| *port > 0).ok_or(())?;
+        // Nothing that a shell or an option parser would take for its own.
+        let plain = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
+        let good = !host.is_empty() && !host.starts_with('-') && host.chars().all(plain);
+        good.then(|| Address { host: host.to_owned(), port }).ok_or(())
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// A connection that could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    #[error("{address} cannot be reached: {source}; is its service running, and the port right?")]
+    Connect { address: Address, source: std::io::Error },
+    #[error("{address} did not answer within {} s; is a firewall in between?", PATIENCE.as_secs())]
+    Silent { address: Address },
+    #[error("{address}: {source}")]
+    Tls { address: Address, source: TlsError },
+}
+
+/// What a protocol runs over.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+pub type Stream = Box<dyn Wire>;
+
+/// Connects, through TLS where it is given.
+pub async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stream, NetError> {
+    let silent = |_| NetError::Silent { address: address.clone() };
+    let tcp = tokio::time::timeout(PATIENCE, TcpStream::connect((address.host.as_str(), address.port)))
+        .await
+        .map_err(silent)?
+        .map_err(|source| NetError::Connect { address: address.clone(), source })?;
+    // Requests are short and waited for.
+    let _ = tcp.set_nodelay(true);
+    let Some(tls) = tls else { return Ok(Box::new(tcp)) };
+    let secured = tokio::time::timeout(PATIENCE, tls.handshake(&address.host, tcp)).await.map_err(silent)?;
+    match secured {
+        Ok(stream) => Ok(Box::new(stream)),
+        Err(error) => {
+            Err(NetError::Tls { address: address.clone(), source: tls::explain(&error, tls.files()) })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_holds_nothing_that_a_shell_would_take_for_its_own() {
+        for good in ["bstore.example.org:873", "127.0.0.1:11874", "[::1]:443"] {
+            assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+        }
+        for bad in ["", "h", "h:0", "h:99999", "-o:1", "a b:1", "a;b:1", "$(x):1", "a'b:1", "a%H:1", ":1"] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! A job's whole way: source over HTTPS, results over rsync through TLS, with cuts in the middle of both.
+
+use std::sync::atomic::Ordering;
+
+use crate::fleet::{self, Ca, free_port, write};
+use crate::harness::{Ask, Root, record, srpm};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_reaches_the_store_though_both_ways_are_cut() {
+    let (root, ca) = (Root::new(), Ca::new("Fleet CA"));
+    let work = root.join("hosts");
+    // The bstore's root, whose bstore/ is the module.
+    let store = Root::new();
+    write(&work, "ca.pem", &ca.pem());
+    write(&work, "server.pem", &ca.sign("server", "127.0.0.1", (-1, 365)));
+    root.write("client.pem", &ca.sign("builder-1", "builder-1", (-1, 365)));
+    let (https, plain, secured) = (free_port(), free_port(), free_port());
+    let _nginx = fleet::nginx(&work, &root.join("incoming"), https);
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), plain);
+    let _stunnel = fleet::stunnel(&work, secured, plain);
+    let (down, downs) = fleet::cutter(https, 5000, true, 1);
+    let (up, ups) = fleet::cutter(secured, 3500, false, 1);
+    root.write(
+        "reimzul.ini",
+        &format!(
+            "[worker]\nengine = null\nretry_delay = 0\n\
+             [sources]\nurl = https://127.0.0.1:{down}/reimzul-incoming/\n\
+             [bstore]\nupload = rsyncs://127.0.0.1:{up}/reimzul-bstore\n\
+             [tls]\nca_cert = hosts/ca.pem\ntls_cert = client.pem\n"
+        ),
+    );
+    let site = root.site();
+    let worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("cut", 1)).await;
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+
+    let place = format!("bstore/repo/{}", submitted.path);
+    let built = record(&store.join(&place));
+    assert!(built.results.iter().all(|rpm| store.join(&place).join(&rpm.file).exists()));
+    assert!(downs.load(Ordering::SeqCst) <= 0 && ups.load(Ordering::SeqCst) <= 0, "nothing was cut");
+    assert_eq!(store.files("bstore/upload"), Vec::<String>::new());
+    assert_eq!(root.files("results"), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_did_not_take_is_kept_and_sent_later() {
+    let (root, store) = (Root::new(), Root::new());
+    let work = root.join("hosts");
+    std::fs::create_dir_all(&work).unwrap();
+    let port = free_port();
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), port);
+    // The daemon reads its configuration for each connection.
+    let writable = root.read("hosts/rsyncd.conf");
+    write(&work, "rsyncd.conf", &writable.replace("read only = no", "read only = yes"));
+    let text = "[worker]\nengine = null\nretry_delay = 1\ntries = 100\n[bstore]\nupload = rsync://127.0.0.1";
+    root.write("reimzul.ini", &format!("{text}:{port}/reimzul-bstore\n"));
+    let site = root.site();
+    let mut worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("kept", 1)).await;
+    worker.until_it_says("the module is read only");
+    worker.until_it_says("was built before; its results are sent");
+    write(&work, "rsyncd.conf", &writable);
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+    let place = store.join(format!("bstore/repo/{}", submitted.path));
+    assert!(record(&place).attempt.ends_with("-1"));
+    assert_eq!(root.files("results"), Vec::<String>::new());
+}
