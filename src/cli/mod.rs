@@ -4,6 +4,7 @@ mod build;
 mod called;
 mod check_config;
 mod completions;
+mod init;
 mod kick;
 mod logs;
 mod man;
@@ -122,6 +123,7 @@ enum Command {
     Override(settle::Settle),
     Repogen(repogen::Repogen),
     CheckConfig(check_config::CheckConfig),
+    Init(init::Init),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -275,6 +277,7 @@ fn end_quietly_with_the_pipe() {
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
     match &arguments.command {
+        Command::Init(command) => return command.run(),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
         _ => {}
@@ -293,7 +296,7 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
-        Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
+        Command::Init(_) | Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
     }
 }
 
