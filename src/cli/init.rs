@@ -38,10 +38,10 @@ pub struct Init {
 }
 
 impl Init {
-    pub fn run(self) -> Done {
+    pub fn run(&self) -> Done {
         let hosts = Hosts {
-            controller: self.controller.unwrap_or_default(),
-            bstore: self.bstore.unwrap_or_default(),
+            controller: self.controller.clone().unwrap_or_default(),
+            bstore: self.bstore.clone().unwrap_or_default(),
         };
         let files = init::plan(self.role, &hosts, &self.dest)?;
         for file in &files {

@@ -296,7 +296,9 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
-        Command::Init(_) | Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
+        Command::Init(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("they need no site, and were run")
+        }
     }
 }
 

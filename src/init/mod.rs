@@ -42,7 +42,8 @@ const NGINX: &str = "etc/nginx/conf.d/reimzul.conf";
 
 /// The files of `role`, below `dest`, compared with what is there.
 pub fn plan(role: HostRole, hosts: &Hosts, dest: &Path) -> Result<Vec<Planned>, FileError> {
-    let fill = |text: &str| text.replace("@CONTROLLER@", &hosts.controller).replace("@BSTORE@", &hosts.bstore);
+    let fill =
+        |text: &str| text.replace("@CONTROLLER@", &hosts.controller).replace("@BSTORE@", &hosts.bstore);
     let planned = |&(name, template): &(&str, &str)| {
         let (path, text) = (dest.join(name), fill(template));
         Ok(Planned { state: compare(&path, &text)?, path, text })
