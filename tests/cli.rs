@@ -25,6 +25,7 @@ const COMMANDS: [&str; 14] = [
     "override",
     "repogen",
     "check-config",
+    "init",
     "completions",
     "man",
 ];
