@@ -13,6 +13,7 @@
 //! - [`repo`]: a target's repository metadata
 //! - [`notify`], [`history`]: who is told, and what is kept for ever
 //! - [`sign`]: RPMs staged for signing
+//! - [`init`]: the files of a host of a fleet
 //! - [`role`], [`cli`]: what a process can be, and what a person can say
 
 pub mod build;
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod config;
 pub mod consumer;
 pub mod history;
+pub mod init;
 pub mod model;
 pub mod notify;
 pub mod queue;

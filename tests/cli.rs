@@ -12,7 +12,7 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 15] = [
     "build",
     "submit",
     "run",
@@ -25,6 +25,7 @@ const COMMANDS: [&str; 14] = [
     "override",
     "repogen",
     "check-config",
+    "init",
     "completions",
     "man",
 ];

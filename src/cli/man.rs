@@ -27,7 +27,7 @@ impl Man {
         fs::make_dir(&self.out)?;
         let mut command = Arguments::command();
         command.build();
-        let all = command.get_subcommands().filter(|command| command.get_name() != "help").cloned();
+        let all = command.get_subcommands().filter(|command| !internal(command)).cloned();
         let all: Vec<Command> = std::iter::once(command.clone()).chain(all).collect();
         for command in &all {
             let page = Page::of(command);
@@ -36,6 +36,11 @@ impl Man {
         ui::note(&format!("{} pages are in {}", all.len(), self.out.display()));
         Ok(exit::OK)
     }
+}
+
+/// What no one types has no page: clap's own `help`, and the subcommands that only we start.
+fn internal(command: &Command) -> bool {
+    command.is_hide_set() || command.get_name() == "help"
 }
 
 /// One page. man-pages(7) has the order of the sections.

@@ -5,6 +5,7 @@ mod called;
 mod check_config;
 mod completions;
 mod connect;
+mod init;
 mod kick;
 mod logs;
 mod man;
@@ -125,6 +126,7 @@ enum Command {
     CheckConfig(check_config::CheckConfig),
     #[command(hide = true)]
     Connect(connect::Connect),
+    Init(init::Init),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -278,6 +280,7 @@ fn end_quietly_with_the_pipe() {
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
     match &arguments.command {
+        Command::Init(command) => return command.run(),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
         _ => {}
@@ -297,7 +300,9 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
-        Command::Completions(_) | Command::Man(_) => unreachable!("they need no site, and were run"),
+        Command::Init(_) | Command::Completions(_) | Command::Man(_) => {
+            unreachable!("they need no site, and were run")
+        }
     }
 }
 
