@@ -13,6 +13,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("config", &["model", "sys"]),
     ("stamp", &["model", "sys", "config"]),
     ("targets", &["model"]),
+    ("init", &["model", "sys"]),
     ("queue", &["model", "sys", "config"]),
     ("history", &["model", "sys", "config"]),
     // A result is put into place only under a lease, so the lease is part of the interface.
