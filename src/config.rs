@@ -18,7 +18,7 @@ use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
-pub use queue::{Address, QueuePlace};
+pub use queue::QueuePlace;
 pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.

@@ -17,7 +17,8 @@ pub struct Connect {
 
 impl Connect {
     pub async fn run(self, config: &Config) -> Done {
-        let address = Address { host: self.host, port: self.port };
+        let bad = || Failure::Usage(format!("'{}' cannot be a host's name or address", self.host));
+        let address = Address::new(&self.host, self.port).ok_or_else(bad)?;
         let system = |error: &dyn std::error::Error| Failure::System(error.to_string());
         let tls = Tls::open(&config.tls).map_err(|error| system(&error))?;
         let stream = net::connect(&address, Some(&tls)).await.map_err(|error| system(&error))?;

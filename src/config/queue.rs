@@ -1,9 +1,12 @@
 //! Where the queue is: `[queue] url`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::{ConfigError, Values};
+use crate::sys::net::Address;
+
+/// Where a beanstalkd listens unless it is told.
+const PORT: u16 = 11300;
 
 /// Where the queue is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -13,44 +16,11 @@ pub enum QueuePlace {
     Root,
     /// In a SQLite file of its own.
     Sqlite(PathBuf),
-    Beanstalkd(Address),
-}
-
-/// Where a server listens.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Address {
-    pub host: String,
-    pub port: u16,
-}
-
-impl fmt::Display for Address {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // RFC 3986: an IPv6 address stands in brackets.
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
-}
-
-impl Address {
-    /// `HOST:PORT`, or `HOST` where the port is beanstalkd's own; a `/` may follow.
-    fn parse(text: &str) -> Option<Address> {
-        const PORT: u16 = 11300;
-        let text = text.strip_suffix('/').unwrap_or(text);
-        let (host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((host, "")) => (host, PORT),
-            Some((host, rest)) => (host, rest.strip_prefix(':')?.parse().ok()?),
-            None => match text.split_once(':') {
-                Some((host, port)) => (host, port.parse().ok()?),
-                None => (text, PORT),
-            },
-        };
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-._:%".contains(c);
-        let good = !host.is_empty() && host.chars().all(plain) && port > 0;
-        good.then(|| Address { host: host.to_owned(), port })
-    }
+    Beanstalkd {
+        address: Address,
+        /// Through TLS, with the files of section [tls].
+        tls: bool,
+    },
 }
 
 impl Values<'_> {
@@ -58,21 +28,21 @@ impl Values<'_> {
         let Some(url) = self.get("queue", "url").filter(|url| !url.is_empty()) else {
             return Ok(QueuePlace::Root);
         };
-        let bad = |wanted: &str| self.bad("queue", "url", url, wanted);
-        if url.starts_with("beanstalks://") {
-            return Err(bad(
-                "beanstalk://HOST:PORT, through stunnel where TLS is wanted: this version does not \
-                            speak TLS to beanstalkd itself",
-            ));
-        }
-        let sqlite = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-        let beanstalkd = url.strip_prefix("beanstalk://").and_then(Address::parse);
-        match (sqlite, beanstalkd) {
-            (Some(path), _) => Ok(QueuePlace::Sqlite(root.join(path))),
-            (_, Some(address)) => Ok(QueuePlace::Beanstalkd(address)),
-            _ => Err(bad("beanstalk://HOST:PORT or sqlite:PATH")),
-        }
+        let wanted = "beanstalk://HOST:PORT, beanstalks://HOST:PORT (with TLS) or sqlite:PATH";
+        let place = match url.split_once(':') {
+            Some(("sqlite", path)) if !path.is_empty() => Some(QueuePlace::Sqlite(root.join(path))),
+            Some(("beanstalk", rest)) => beanstalkd(rest, false),
+            Some(("beanstalks", rest)) => beanstalkd(rest, true),
+            _ => None,
+        };
+        place.ok_or_else(|| self.bad("queue", "url", url, wanted))
     }
+}
+
+fn beanstalkd(rest: &str, tls: bool) -> Option<QueuePlace> {
+    let rest = rest.strip_prefix("//")?;
+    let address = Address::parse(rest.strip_suffix('/').unwrap_or(rest), Some(PORT))?;
+    Some(QueuePlace::Beanstalkd { address, tls })
 }
 
 #[cfg(test)]
@@ -88,13 +58,15 @@ mod tests {
 
     #[test]
     fn the_queue_is_where_its_url_says() {
-        let at = |host: &str, port| Ok(QueuePlace::Beanstalkd(Address { host: host.into(), port }));
+        let at = |host: &str, port, tls| {
+            Ok(QueuePlace::Beanstalkd { address: Address::new(host, port).unwrap(), tls })
+        };
         assert_eq!(place(""), Ok(QueuePlace::Root));
         assert_eq!(place("sqlite:q.db"), Ok(QueuePlace::Sqlite("/r/q.db".into())));
-        assert_eq!(place("beanstalk://localhost:11400"), at("localhost", 11400));
-        assert_eq!(place("beanstalk://ctl.example/"), at("ctl.example", 11300));
-        assert_eq!(place("beanstalk://[::1]:1"), at("::1", 1));
-        assert_eq!(Address { host: "::1".into(), port: 1 }.to_string(), "[::1]:1");
+        assert_eq!(place("beanstalk://localhost:11400"), at("localhost", 11400, false));
+        assert_eq!(place("beanstalk://ctl.example/"), at("ctl.example", 11300, false));
+        assert_eq!(place("beanstalk://[::1]:1"), at("::1", 1, false));
+        assert_eq!(place("beanstalks://ctl.example:11301"), at("ctl.example", 11301, true));
     }
 
     #[test]
@@ -111,8 +83,7 @@ mod tests {
             "redis://h",
         ] {
             let said = place(bad).unwrap_err();
-            assert!(said.ends_with("but must be beanstalk://HOST:PORT or sqlite:PATH"), "{said}");
+            assert!(said.contains("but must be beanstalk://HOST:PORT, beanstalks://HOST:PORT"), "{said}");
         }
-        assert!(place("beanstalks://h:1").unwrap_err().contains("stunnel"));
     }
 }

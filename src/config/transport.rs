@@ -34,7 +34,7 @@ impl Module {
         };
         let (name, folder) = path.split_once('/').unwrap_or((path, ""));
         let good = word(name) && (folder.is_empty() || folder.split('/').all(word));
-        let address = address.parse().ok().filter(|_| good)?;
+        let address = Address::parse(address, None).filter(|_| good)?;
         Some(Module { address, tls, name: name.to_owned(), folder: folder.to_owned() })
     }
 }

@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{Config, QueuePlace};
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
+use crate::sys::tls::{Tls, TlsError};
 
 /// Priorities that submitters use; lower runs first.
 pub const PRIORITY_NOW: u32 = 1024;
@@ -48,6 +49,8 @@ pub enum QueueError {
     File(#[from] FileError),
     #[error(transparent)]
     Beanstalkd(#[from] beanstalkd::BeanstalkdError),
+    #[error("the queue cannot be reached through TLS: {0}")]
+    Tls(#[from] TlsError),
     #[error("a job of {size} bytes is too large for tube {tube}: the limit is {limit}")]
     TooLarge { tube: String, size: usize, limit: usize },
     #[error("the lease on job {0} is lost: another may hold it by now")]
@@ -225,8 +228,9 @@ impl Queue {
             QueuePlace::Sqlite(file) => {
                 Queue::Sqlite(sqlite::Queue::open_at(file, &file.with_extension("run"))?)
             }
-            QueuePlace::Beanstalkd(address) => {
-                Queue::Beanstalkd(beanstalkd::Queue::new(address.clone(), &config.node))
+            QueuePlace::Beanstalkd { address, tls } => {
+                let tls = if *tls { Some(Tls::open(&config.tls)?) } else { None };
+                Queue::Beanstalkd(beanstalkd::Queue::new(address.clone(), tls, &config.node))
             }
         })
     }

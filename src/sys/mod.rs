@@ -13,5 +13,4 @@ pub mod sandbox;
 pub mod service;
 pub mod sqlite;
 pub mod steady;
-pub mod tcp;
 pub mod tls;

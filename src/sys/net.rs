@@ -1,7 +1,6 @@
 //! Connections to other machines: plain TCP, or TLS over it.
 
 use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,17 +18,25 @@ pub struct Address {
     pub port: u16,
 }
 
-impl FromStr for Address {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Address, ()> {
-        let (host, port) = text.rsplit_once(':').ok_or(())?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let port = port.parse().ok().filter(|port| *port > 0).ok_or(())?;
-        // Nothing that a shell or an option parser would take for its own.
+impl Address {
+    /// None where the host has anything that a shell or an option parser would take for its own.
+    pub fn new(host: &str, port: u16) -> Option<Address> {
         let plain = |c: char| c.is_ascii_alphanumeric() || ".-:_".contains(c);
-        let good = !host.is_empty() && !host.starts_with('-') && host.chars().all(plain);
-        good.then(|| Address { host: host.to_owned(), port }).ok_or(())
+        let good = !host.is_empty() && !host.starts_with('-') && host.chars().all(plain) && port > 0;
+        good.then(|| Address { host: host.to_owned(), port })
+    }
+
+    /// `HOST:PORT`, or `HOST` alone where there is a usual port. An IPv6 address stands in brackets (RFC 3986).
+    pub fn parse(text: &str, usual: Option<u16>) -> Option<Address> {
+        let (host, rest) = match text.strip_prefix('[') {
+            Some(bracketed) => bracketed.split_once(']')?,
+            None => text.split_at(text.find(':').unwrap_or(text.len())),
+        };
+        let port = match rest.strip_prefix(':') {
+            Some(port) => port.parse().ok()?,
+            None => usual.filter(|_| rest.is_empty())?,
+        };
+        Address::new(host, port)
     }
 }
 
@@ -85,10 +92,14 @@ mod tests {
     #[test]
     fn an_address_holds_nothing_that_a_shell_would_take_for_its_own() {
         for good in ["bstore.example.org:873", "127.0.0.1:11874", "[::1]:443"] {
-            assert_eq!(good.parse::<Address>().unwrap().to_string(), good);
+            assert_eq!(Address::parse(good, None).unwrap().to_string(), good);
         }
-        for bad in ["", "h", "h:0", "h:99999", "-o:1", "a b:1", "a;b:1", "$(x):1", "a'b:1", "a%H:1", ":1"] {
-            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        for bad in [
+            "", "h", "h:0", "h:99999", "-o:1", "a b:1", "a;b:1", "$(x):1", "a'b:1", "a%H:1", ":1", "::1:2",
+            "[::1", "[::1]x",
+        ] {
+            assert_eq!(Address::parse(bad, None), None, "{bad}");
         }
+        assert_eq!(Address::parse("[::1]", Some(7)), Address::new("::1", 7));
     }
 }

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use reimzul::config::Address;
 use reimzul::queue::beanstalkd::Queue;
+use reimzul::sys::net::Address;
 
 use super::{SOON, need};
 
@@ -86,7 +86,7 @@ impl Drop for Beanstalkd {
 
 /// The queue on it, as a process of that node has it.
 pub fn queue(port: u16, node: &str) -> Queue {
-    Queue::new(Address { host: "127.0.0.1".into(), port }, node)
+    Queue::new(Address { host: "127.0.0.1".into(), port }, None, node)
 }
 
 fn free_port() -> u16 {

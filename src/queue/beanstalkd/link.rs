@@ -80,7 +80,7 @@ where
             call = calls.recv() => call?,
             // The server says nothing unasked: this is its end.
             end = from.fill_buf() => return Some(Broken(match end {
-                Err(error) => error.to_string(),
+                Err(error) => health.reason(&error),
                 Ok([]) => "it closed the connection".into(),
                 Ok(_) => "it spoke without being asked".into(),
             })),
@@ -91,7 +91,7 @@ where
             () = answers.closed() => return None,
         };
         let done = match done {
-            Ok(done) => done.map_err(|error| Broken(error.to_string())),
+            Ok(done) => done.map_err(|error| Broken(health.reason(&error))),
             Err(_) => Err(Broken(format!("no answer within {} s", patience.as_secs()))),
         };
         match done {

@@ -24,7 +24,8 @@ use link::{Broken, Link};
 use protocol::{Answer, Command, Refusal, Reply, dictionary};
 use server::Server;
 
-use crate::config::Address;
+use crate::sys::net::Address;
+use crate::sys::tls::Tls;
 
 pub use hold::Hold;
 
@@ -79,9 +80,9 @@ struct Control {
 
 impl Queue {
     /// Nothing is connected before it is needed.
-    pub fn new(address: Address, node: &str) -> Queue {
+    pub fn new(address: Address, tls: Option<Tls>, node: &str) -> Queue {
         let shared = Shared {
-            server: Server::new(address),
+            server: Server::new(address, tls),
             node: node
                 .chars()
                 .map(|c| if c.is_ascii_alphanumeric() || "-.".contains(c) { c } else { '_' })
