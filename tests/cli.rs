@@ -12,7 +12,7 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "build",
     "submit",
     "run",
@@ -26,6 +26,7 @@ const COMMANDS: [&str; 15] = [
     "repogen",
     "check-config",
     "init",
+    "certificate",
     "completions",
     "man",
 ];

@@ -2,6 +2,7 @@
 
 mod build;
 mod called;
+mod certificate;
 mod check_config;
 mod completions;
 mod connect;
@@ -127,6 +128,7 @@ enum Command {
     #[command(hide = true)]
     Connect(connect::Connect),
     Init(init::Init),
+    Certificate(certificate::Certificate),
     Completions(completions::Completions),
     Man(man::Man),
 }
@@ -182,6 +184,15 @@ impl From<crate::history::HistoryError> for Failure {
         match error {
             crate::history::HistoryError::NothingToOverride { .. } => Failure::Usage(error.to_string()),
             _ => Failure::System(error.to_string()),
+        }
+    }
+}
+
+impl From<crate::init::ca::CaError> for Failure {
+    fn from(error: crate::init::ca::CaError) -> Failure {
+        match error {
+            crate::init::ca::CaError::File(_) => Failure::System(error.to_string()),
+            _ => Failure::Usage(error.to_string()),
         }
     }
 }
@@ -281,6 +292,7 @@ async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
     match &arguments.command {
         Command::Init(command) => return command.run(),
+        Command::Certificate(command) => return command.run(),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
         _ => {}
@@ -300,7 +312,7 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
-        Command::Init(_) | Command::Completions(_) | Command::Man(_) => {
+        Command::Init(_) | Command::Certificate(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("they need no site, and were run")
         }
     }
@@ -309,7 +321,7 @@ async fn dispatch(arguments: Arguments) -> Done {
 /// The site of commands that only ask or tell: a mistyped root is not made, and not taken for an empty one.
 fn existing(config: Config) -> Result<Site, Failure> {
     let layout = &config.layout;
-    if !layout.database().exists() && !layout.root().join("reimzul.ini").exists() {
+    if !layout.database().exists() && config.file.is_none() {
         let root = layout.root().display();
         return Err(Failure::Usage(format!(
             "no Reimzul root at {root}: give the right one with --root, or make it one with \

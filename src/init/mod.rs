@@ -1,4 +1,6 @@
-//! The files of a host's role in a fleet: what `reimzul init` writes.
+//! The files of a host's role in a fleet, which `reimzul init` writes, and the fleet's own authority.
+
+pub mod ca;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,9 +10,41 @@ use crate::sys::fs::{self, FileError};
 /// What a host is in a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum HostRole {
+    /// People submit here; queue, sources and history
     Controller,
+    /// Builds
     Builder,
+    /// Repositories and signing
     Bstore,
+}
+
+impl HostRole {
+    /// The units of this role, as one enables them. The last one is all of them together.
+    pub fn units(self) -> &'static [&'static str] {
+        match self {
+            HostRole::Controller => {
+                &["beanstalkd", "reimzul-nginx", "reimzul-stunnel", "reimzul-notifier", "reimzul.target"]
+            }
+            HostRole::Builder => &["reimzul-stunnel", "reimzul-worker@1", "reimzul.target"],
+            HostRole::Bstore => &[
+                "reimzul-nginx",
+                "reimzul-rsyncd",
+                "reimzul-stunnel",
+                "reimzul-repogen-worker@1",
+                "reimzul-signer",
+                "reimzul.target",
+            ],
+        }
+    }
+
+    /// What this role's units run besides this program.
+    pub fn programs(self) -> &'static [&'static str] {
+        match self {
+            HostRole::Controller => &["beanstalkd", "nginx", "stunnel"],
+            HostRole::Builder => &["rsync", "stunnel"],
+            HostRole::Bstore => &["createrepo_c", "nginx", "rsync", "stunnel"],
+        }
+    }
 }
 
 /// How a file to be written compares with what is there.
@@ -36,10 +70,6 @@ pub struct Hosts {
     pub bstore: String,
 }
 
-const CONFIG: &str = "etc/reimzul/reimzul.ini";
-const STUNNEL: &str = "etc/stunnel/reimzul.conf";
-const NGINX: &str = "etc/nginx/conf.d/reimzul.conf";
-
 /// The files of `role`, below `dest`, compared with what is there.
 pub fn plan(role: HostRole, hosts: &Hosts, dest: &Path) -> Result<Vec<Planned>, FileError> {
     let fill =
@@ -48,33 +78,66 @@ pub fn plan(role: HostRole, hosts: &Hosts, dest: &Path) -> Result<Vec<Planned>, 
         let (path, text) = (dest.join(name), fill(template));
         Ok(Planned { state: compare(&path, &text)?, path, text })
     };
-    templates(role).iter().map(planned).collect()
+    files(role).iter().chain(EVERYWHERE).map(planned).collect()
 }
 
 /// Writes what is not there yet or differs, each file whole or not at all.
 pub fn write(files: &[Planned]) -> Result<(), FileError> {
     for file in files.iter().filter(|file| file.state != State::Same) {
-        if let Some(folder) = file.path.parent() {
-            fs::make_dir(folder)?;
-        }
+        fs::make_dir(file.path.parent().unwrap_or(Path::new("/")))?;
         fs::write_whole(&file.path, file.text.as_bytes())?;
     }
     Ok(())
 }
 
-fn templates(role: HostRole) -> &'static [(&'static str, &'static str)] {
+const CONFIG: &str = "etc/reimzul/reimzul.ini";
+const STUNNEL: &str = "etc/reimzul/stunnel.conf";
+const NGINX: &str = "etc/reimzul/nginx.conf";
+
+/// A unit of the systemd/ folder, where the administrator's are.
+macro_rules! unit {
+    ($name:literal) => {
+        (
+            concat!("etc/systemd/system/", $name),
+            include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/", $name)),
+        )
+    };
+}
+
+const EVERYWHERE: &[(&str, &str)] = &[
+    unit!("reimzul-stunnel.service"),
+    unit!("reimzul.target"),
+    ("etc/sysusers.d/reimzul.conf", include_str!("../../systemd/reimzul.sysusers")),
+    ("etc/tmpfiles.d/reimzul.conf", include_str!("../../systemd/reimzul.tmpfiles")),
+];
+
+fn files(role: HostRole) -> &'static [(&'static str, &'static str)] {
     match role {
         HostRole::Controller => &[
             (CONFIG, include_str!("templates/controller.ini")),
             (STUNNEL, include_str!("templates/stunnel-controller.conf")),
             (NGINX, include_str!("templates/nginx-controller.conf")),
+            (
+                "etc/systemd/system/beanstalkd.service.d/reimzul.conf",
+                include_str!("../../systemd/reimzul-beanstalkd.conf"),
+            ),
+            unit!("reimzul-nginx.service"),
+            unit!("reimzul-notifier.service"),
         ],
-        HostRole::Builder => &[(CONFIG, include_str!("templates/builder.ini"))],
+        HostRole::Builder => &[
+            (CONFIG, include_str!("templates/builder.ini")),
+            (STUNNEL, include_str!("templates/stunnel-builder.conf")),
+            unit!("reimzul-worker@.service"),
+        ],
         HostRole::Bstore => &[
             (CONFIG, include_str!("templates/bstore.ini")),
             (STUNNEL, include_str!("templates/stunnel-bstore.conf")),
-            ("etc/reimzul/rsyncd.conf", include_str!("templates/rsyncd.conf")),
             (NGINX, include_str!("templates/nginx-bstore.conf")),
+            ("etc/reimzul/rsyncd.conf", include_str!("templates/rsyncd.conf")),
+            unit!("reimzul-nginx.service"),
+            unit!("reimzul-rsyncd.service"),
+            unit!("reimzul-repogen-worker@.service"),
+            unit!("reimzul-signer.service"),
         ],
     }
 }
