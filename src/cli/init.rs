@@ -103,6 +103,10 @@ impl Init {
             ui::say!("  # here");
         }
         ui::say!("  systemd-sysusers && systemd-tmpfiles --create && systemctl daemon-reload");
+        if self.role == HostRole::Builder {
+            // The overlay engine's user needs them (subuid(5)); mock does not, and they do it no harm.
+            ui::say!("  usermod --add-subuids 200000-265535 --add-subgids 200000-265535 reimzul");
+        }
         ui::say!("  systemctl enable --now {}", self.role.units().join(" "));
         ui::say!("  reimzul check-config --connect");
     }

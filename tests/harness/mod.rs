@@ -389,6 +389,16 @@ pub fn built(spec: &str, name: &str, work: &Path) -> PathBuf {
     std::fs::read_dir(work.join("noarch")).unwrap().next().unwrap().unwrap().path()
 }
 
+/// The source RPM of a spec, built below `work`.
+pub fn packed(spec: &str, name: &str, work: &Path) -> PathBuf {
+    let (path, folder) = (work.join(format!("{name}.spec")), work.join(name));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&path, spec).unwrap();
+    rpmbuild(&["-bs"], &folder, &path);
+    let mut made = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    made.find(|path| path.to_string_lossy().ends_with(".src.rpm")).unwrap()
+}
+
 fn spec_text(name: &str, release: u32) -> String {
     format!(
         "Name: {name}\nVersion: 1.0\nRelease: {release}\nSummary: A test\nLicense: MIT\nBuildArch: noarch\n\
