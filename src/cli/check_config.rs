@@ -3,6 +3,7 @@
 use clap::Args;
 use serde_json::json;
 
+use super::run::RoleName;
 use super::{Done, exit, ui};
 use crate::build::engine::check::{self, Finding};
 use crate::build::engine::mock::{self, Mock};
@@ -11,9 +12,10 @@ use crate::build::limits;
 use crate::config::{Config, EngineChoice, HistoryPlace, QueuePlace};
 use crate::history::History;
 use crate::queue::Queue;
-use crate::role;
+use crate::role::{self, Role};
 use crate::sys::http::Http;
 use crate::sys::net;
+use crate::sys::process::on_path;
 use crate::sys::tls::{Tls, TlsFiles};
 use crate::upload::rsync::Rsync;
 
@@ -21,15 +23,20 @@ use crate::upload::rsync::Rsync;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Exits with 3 if the configuration is wrong or something is missing.
+Roles are those of `reimzul run`.
 
 Examples:
   reimzul check-config
+  reimzul check-config --connect repogen signer
   reimzul check-config --connect
   reimzul --config ./reimzul.ini check-config")]
 pub struct CheckConfig {
     /// Try every connection to other machines that the configuration names, too
     #[arg(long)]
     connect: bool,
+    /// What this machine is to be [default: all]
+    #[arg(value_name = "ROLE", hide_possible_values = true)]
+    roles: Vec<RoleName>,
 }
 
 impl CheckConfig {
@@ -39,17 +46,25 @@ impl CheckConfig {
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
         let (engine, why) = role::chosen_engine(config);
+        let roles = if self.roles.is_empty() { Role::ALL.to_vec() } else { RoleName::all_of(&self.roles) };
+        let builds = roles.contains(&Role::Worker);
         let mut checks = match engine {
+            _ if !builds => Vec::new(),
             EngineChoice::Mock => {
                 Mock::new(config.layout.clone(), mock::Settings::new(config.mock.clone())).check().await
             }
             EngineChoice::Auto | EngineChoice::Overlay => Overlay::new(config.layout.clone()).check().await,
             EngineChoice::Null => Vec::new(),
         };
-        checks.extend(limits::check(&config.limits));
+        if builds {
+            checks.extend(limits::check(&config.limits));
+        }
+        if roles.contains(&Role::Repogen) {
+            checks.push(repository_program());
+        }
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);
-        if self.connect {
+        if self.connect && builds {
             checks.extend(connections(config).await);
         }
         let good = checks.iter().all(|check| check.ok);
@@ -106,6 +121,16 @@ impl CheckConfig {
             Ok(text) => check::good(format!("queue: {text}")),
             Err(error) => check::bad(error.to_string()),
         })
+    }
+}
+
+fn repository_program() -> Finding {
+    if on_path("createrepo_c") {
+        check::good("createrepo_c, which makes repository metadata, is installed")
+    } else {
+        check::bad(
+            "the program createrepo_c is missing: install the package createrepo-c (Debian) or createrepo_c",
+        )
     }
 }
 

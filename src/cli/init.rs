@@ -108,7 +108,7 @@ impl Init {
             ui::say!("  usermod --add-subuids 200000-265535 --add-subgids 200000-265535 reimzul");
         }
         ui::say!("  systemctl enable --now {}", self.role.units().join(" "));
-        ui::say!("  reimzul check-config --connect");
+        ui::say!("  runuser -u reimzul -- reimzul check-config --connect {}", self.role.roles().join(" "));
     }
 }
 

@@ -36,7 +36,7 @@ pub struct Run {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum RoleName {
+pub(super) enum RoleName {
     All,
     Worker,
     Repogen,
@@ -45,6 +45,17 @@ enum RoleName {
 }
 
 impl RoleName {
+    /// What is meant, each role once, in the order named.
+    pub(super) fn all_of(names: &[RoleName]) -> Vec<Role> {
+        let mut roles: Vec<Role> = Vec::new();
+        for role in names.iter().flat_map(|name| name.roles()) {
+            if !roles.contains(&role) {
+                roles.push(role);
+            }
+        }
+        roles
+    }
+
     fn roles(self) -> Vec<Role> {
         match self {
             RoleName::All => Role::ALL.to_vec(),
@@ -61,12 +72,7 @@ impl Run {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
-        let mut roles: Vec<Role> = Vec::new();
-        for role in self.roles.into_iter().flat_map(RoleName::roles) {
-            if !roles.contains(&role) {
-                roles.push(role);
-            }
-        }
+        let roles = RoleName::all_of(&self.roles);
         let site = Site::open(config)?;
         site.check(&roles)?;
         let shutdown = Shutdown::default();

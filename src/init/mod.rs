@@ -37,6 +37,15 @@ impl HostRole {
         }
     }
 
+    /// What `reimzul check-config` looks at on it.
+    pub fn roles(self) -> &'static [&'static str] {
+        match self {
+            HostRole::Controller => &["notifier"],
+            HostRole::Builder => &["worker"],
+            HostRole::Bstore => &["repogen", "signer"],
+        }
+    }
+
     /// What this role's units run besides this program.
     pub fn programs(self) -> &'static [&'static str] {
         match self {

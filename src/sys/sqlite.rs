@@ -68,8 +68,17 @@ impl Database {
             connection.set_prepared_statement_cache_capacity(64);
             Ok(connection)
         };
+        // Where two open a new file, one's switch to WAL fails at once: the busy handler is not asked there.
+        let busy =
+            |error: &rusqlite::Error| error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy);
+        let mut opened = open();
+        let mut times = 0;
+        while opened.as_ref().is_err_and(busy) && wait_for_others(times) {
+            opened = open();
+            times += 1;
+        }
         let connection =
-            open().map_err(|source| DatabaseError::Open { path: path.display().to_string(), source })?;
+            opened.map_err(|source| DatabaseError::Open { path: path.display().to_string(), source })?;
         Ok(Database { connection: Arc::new(Mutex::new(connection)), turn: turn(path) })
     }
 

@@ -97,6 +97,8 @@ impl Host {
         let part = |name: &str| host.folder.path().join(name).display().to_string();
         let layers = format!("lowerdir=/,upperdir={},workdir={}", part("upper"), part("work"));
         Ran::of(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers, &part("root")])).ok();
+        // What this machine has enabled is no business of a bare host.
+        let _ = std::fs::remove_dir_all(host.path("/etc/systemd/system/multi-user.target.wants"));
         host.write("/etc/machine-id", "");
         host.write("/etc/hostname", &format!("{name}\n"));
         let hosts = NAMES.iter().zip(1..).map(|(name, number)| format!("10.77.0.{number} {name}\n"));
@@ -140,7 +142,7 @@ impl Host {
         };
         let rules = format!(
             "table inet filter {{ chain input {{ type filter hook input priority 0; policy drop;\n\
-             iif lo accept\nct state established,related accept\n{open}}} }}\n"
+             iif lo accept\nct state established,related accept\n{open}}}\n}}\n"
         );
         let file = self.folder.path().join("rules");
         std::fs::write(&file, rules).unwrap();

@@ -57,6 +57,9 @@ pub struct Health {
 impl Health {
     /// Why a connection broke. A server's refusal of our certificate arrives with the first read only (RFC 8446).
     pub fn reason(&self, error: &std::io::Error) -> String {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return "it closed the connection".into();
+        }
         let refusal = self.tls.as_ref().and_then(|tls| tls::find(error, tls.files()));
         refusal.map_or_else(|| error.to_string(), |refusal| refusal.to_string())
     }
