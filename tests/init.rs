@@ -66,7 +66,7 @@ fn what_differs_is_kept_unless_forced_and_then_nothing_else_is_written() {
     assert!(refused.out.contains(&format!("differs    {}", file.display())), "{refused:?}");
     assert!(refused.out.contains("--force overwrites what differs"), "{refused:?}");
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
-    assert_eq!(walk(dest.path()), [file.clone()]);
+    assert_eq!(walk(dest.path()), std::slice::from_ref(&file));
     init(dest.path(), &[&CONTROLLER[..], &["--force"]].concat()).ok();
     assert_ne!(std::fs::read_to_string(&file).unwrap(), "mine");
 }

@@ -13,6 +13,10 @@ use crate::host::{Host, Network};
 const PATIENCE: Duration = Duration::from_secs(240);
 const TARGET: &str = "mini.x86_64";
 
+/// Who only asks: of the history, over TLS.
+const CLIENT: &str = "[queue]\nurl = beanstalks://ctl:11301\n[history]\nurl = mongodb://ctl:27018/?tls=true\n\
+    [tls]\nca_cert = /etc/reimzul/tls/ca.pem\ntls_cert = /etc/reimzul/tls/host.pem\n";
+
 struct Fleet {
     ctl: Host,
     store: Host,
@@ -40,7 +44,12 @@ impl Fleet {
             network,
             submitted: BTreeMap::new(),
         };
+        fleet.start_mongodb();
         init(&fleet.ctl, &["controller", "--ca"]);
+        let config = fleet.ctl.read("/etc/reimzul/reimzul.ini");
+        fleet.ctl.write("/etc/reimzul/reimzul.ini", &config.replace("# url = mongodb:", "url = mongodb:"));
+        fleet.ctl.run(&["systemd-tmpfiles", "--create"]).ok();
+        fleet.ctl.run(&["systemctl", "restart", "reimzul-notifier"]).ok();
         fleet.certify(&fleet.store);
         init(&fleet.store, &["bstore", "--controller", "ctl"]);
         for builder in &fleet.builders {
@@ -49,8 +58,22 @@ impl Fleet {
             init(builder, &["builder", "--controller", "ctl", "--bstore", "store"]);
         }
         fleet.certify(&fleet.client);
+        fleet.client.write("/etc/reimzul/reimzul.ini", CLIENT);
         add_target(&fleet.ctl);
         fleet
+    }
+
+    /// A MongoDB of sorts, which the machine starts as it starts the real one.
+    fn start_mongodb(&self) {
+        let server = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/secantusd-py");
+        let unit = format!(
+            "[Service]\nExecStart={} --host 127.0.0.1 --port 27017 --sync-on-commit --storage-path /var/lib/mongodb\n\
+             StateDirectory=mongodb\n[Install]\nWantedBy=multi-user.target\n",
+            server.display()
+        );
+        self.ctl.write("/etc/systemd/system/mongodb.service", &unit);
+        self.ctl.run(&["systemctl", "daemon-reload"]).ok();
+        self.ctl.run(&["systemctl", "enable", "--now", "mongodb"]).ok();
     }
 
     /// What `reimzul certificate` prints is copied to the host, as by scp.
@@ -200,6 +223,34 @@ fn a_fleet_is_set_up_builds_over_tls_alone_and_survives_what_happens_to_it() {
     the_controller_crashes(&mut fleet, work.path());
     the_bstore_is_down(&mut fleet, work.path());
     fleet.balance();
+    a_client_sees_it_all(&fleet);
+}
+
+/// History and packages, with nothing but a certificate.
+fn a_client_sees_it_all(fleet: &Fleet) {
+    let client = &fleet.client;
+    let found = client.run(&["reimzul", "--json", "query", "-s", "Success", "-n", "100"]).ok().json();
+    assert_eq!(found.as_array().unwrap().len(), fleet.submitted.len(), "{found}");
+    let tls = "/etc/reimzul/tls";
+    let from = |more: &str| {
+        let repository = format!("--repofrompath=fleet,https://store:11444/bstore/repo/{TARGET}/");
+        let trust = format!("--setopt=fleet.sslcacert={tls}/ca.pem");
+        client.run(
+            &[
+                &["dnf", "-q", "--disablerepo=*", &repository, "--enablerepo=fleet", &trust][..],
+                &more.split_whitespace().collect::<Vec<_>>(),
+                &["repoquery", "--qf", "%{name}"],
+            ]
+            .concat(),
+        )
+    };
+    let certificate =
+        format!("--setopt=fleet.sslclientcert={tls}/host.pem --setopt=fleet.sslclientkey={tls}/host.pem");
+    assert_ne!(from("").code, 0, "who has no certificate gets nothing");
+    let listed = from(&certificate).ok().out;
+    for name in ["first1", "cut", "crash3", "kept"] {
+        assert!(listed.lines().any(|line| line == name), "{listed}");
+    }
 }
 
 fn everything_is_connected(fleet: &Fleet) {

@@ -55,6 +55,11 @@ impl Plan {
         let mut options =
             ClientOptions::parse(self.url.as_str()).await.map_err(|error| unreadable(&error))?;
         options.app_name.get_or_insert_with(|| "reimzul".into());
+        // One host is that host: the names by which it knows itself are of no use behind a tunnel. Who has a replica
+        // set names it (replicaSet=) or more than one of its hosts.
+        if options.hosts.len() == 1 && options.repl_set_name.is_none() {
+            options.direct_connection.get_or_insert(true);
+        }
         options.server_selection_timeout.get_or_insert(REACH);
         options.connect_timeout.get_or_insert(REACH);
         // What is written must be read by the next step, whatever replica sets are asked for.
