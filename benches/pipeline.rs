@@ -3,17 +3,18 @@
 mod common;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
+#[path = "common/roles.rs"]
+mod roles;
 
 use std::time::{Duration, Instant};
 
-use common::{Table, usage};
+use common::Table;
 use harness::{Ask, Process, Root, arch, srpm};
 use reimzul::history::Find;
-use reimzul::queue::{GiveUp, NewJob, PRIORITY, Queue};
+use reimzul::queue::{NewJob, PRIORITY};
 use reimzul::repo;
 use reimzul::role::{Role, Site};
-use reimzul::shutdown::Shutdown;
-use tokio_util::sync::CancellationToken;
+use roles::{Quiet, Roles, consume};
 
 fn main() {
     let Some(table) = Table::begin("The pipeline with the null engine, on the embedded queue and history")
@@ -29,8 +30,6 @@ fn main() {
         submissions(&table).await;
         jobs_through_the_queue(&table).await;
         builds(&table).await;
-        idle(&table, &["worker"]).await;
-        idle(&table, &["all"]).await;
     });
 }
 
@@ -141,24 +140,11 @@ async fn jobs_through_the_queue(table: &Table) {
     let begun = Instant::now();
     let mut consumers = tokio::task::JoinSet::new();
     for _ in 0..4 {
-        consumers.spawn(consume(queue.clone()));
+        consumers.spawn(consume(queue.clone(), "t"));
     }
     let handled: usize = consumers.join_all().await.into_iter().sum();
     assert_eq!(handled, JOBS);
     table.rate("jobs, 4 consumers", JOBS, begun.elapsed(), "reserved and deleted");
-}
-
-async fn consume(queue: Queue) -> usize {
-    let (tubes, never) = (["t".to_owned()], CancellationToken::new());
-    let mut handled = 0;
-    while let Some((_, lease)) =
-        queue.reserve(&tubes, 1, Duration::ZERO, &never).await.expect("a queue").pop()
-    {
-        // A bench may do what else only the consumer does.
-        queue.give_up(&lease, GiveUp::Delete).await.expect("a lease");
-        handled += 1;
-    }
-    handled
 }
 
 async fn builds(table: &Table) {
@@ -173,62 +159,4 @@ async fn builds(table: &Table) {
     site.quiet_in(&[arch(), "notify", "tosign"]).await;
     table.rate("builds, 4 slots", JOBS, begun.elapsed(), "queued before; built, uploaded, recorded, staged");
     running.stop().await;
-}
-
-async fn idle(table: &Table, roles: &[&str]) {
-    const WATCHED: Duration = Duration::from_secs(5);
-    let root = Root::new();
-    let mut process = root.start(roles);
-    process.until_it_says("running");
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let (_, before) = usage(process.id());
-    tokio::time::sleep(WATCHED).await;
-    let (resident, after) = usage(process.id());
-    let cpu = 100.0 * after.saturating_sub(before).as_secs_f64() / WATCHED.as_secs_f64();
-    let figure = format!("{:.1} MiB, {cpu:.1} % CPU", resident as f64 / 1024.0);
-    table.row(&format!("idle `run {}`", roles.join(" ")), &figure, "resident; of one core, over 5 s");
-}
-
-/// Roles in this process.
-struct Roles {
-    running: tokio::task::JoinHandle<()>,
-    shutdown: Shutdown,
-}
-
-impl Roles {
-    fn start(site: &Site, roles: &'static [Role]) -> Roles {
-        let shutdown = Shutdown::default();
-        let (site, stop) = (site.clone(), shutdown.clone());
-        let run = async move { site.run_all(roles, &stop).await.expect("no role ends unasked") };
-        Roles { running: tokio::spawn(run), shutdown }
-    }
-
-    async fn stop(self) {
-        self.shutdown.request();
-        self.running.await.expect("roles end well");
-    }
-}
-
-/// Waiting for tubes to run empty.
-trait Quiet {
-    async fn quiet_in(&self, tubes: &[&str]);
-}
-
-impl Quiet for Site {
-    async fn quiet_in(&self, tubes: &[&str]) {
-        loop {
-            let stats = self.queue.stats().await.expect("a queue");
-            let busy = |tube: &str| {
-                stats
-                    .iter()
-                    .any(|stats| stats.tube == tube && stats.ready + stats.reserved + stats.delayed > 0)
-            };
-            if !tubes.iter().any(|tube| busy(tube))
-                && (!tubes.contains(&"notify") || self.outbox.waiting().await.expect("an outbox").is_empty())
-            {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    }
 }

@@ -33,13 +33,18 @@ impl Table {
     /// The middle and the slow end of many measurements of one thing.
     pub fn spread(&self, name: &str, mut times: Vec<Duration>, what: &str) {
         times.sort();
-        let at = |share: usize| millis(times[(times.len() - 1) * share / 100]);
-        self.row(name, &format!("{:.1} (p95 {:.1}) ms", at(50), at(95)), what);
+        let [middle, slow] = [50, 95].map(|percent| millis(share(&times, percent)));
+        self.row(name, &format!("{middle:.1} (p95 {slow:.1}) ms"), what);
     }
 
     pub fn rate(&self, name: &str, count: usize, took: Duration, what: &str) {
         self.row(name, &format!("{:.0} /s", count as f64 / took.as_secs_f64()), what);
     }
+}
+
+/// The time that so many percent of them stay within. They are sorted.
+pub fn share(times: &[Duration], percent: usize) -> Duration {
+    times[(times.len() - 1) * percent / 100]
 }
 
 pub fn median(mut of: Vec<f64>) -> f64 {

@@ -5,6 +5,7 @@
 
 pub mod beanstalkd;
 pub mod mongodb;
+pub mod plans;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};

@@ -62,6 +62,11 @@ impl Server {
         self.port
     }
 
+    /// Where its data is.
+    pub fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
     /// A URL of the server with a database that nobody else uses.
     pub fn url(&self) -> String {
         format!("mongodb://127.0.0.1:{}/t{}", self.port, uuid::Uuid::new_v4().simple())
@@ -113,7 +118,7 @@ impl Server {
             .args(["--host", "127.0.0.1", "--log-level", "ERROR", "--sync-on-commit", "--port"])
             .arg(self.port.to_string())
             .arg("--storage-path")
-            .arg(self.folder.path().join("data"))
+            .arg(self.data())
             .args(&self.arguments)
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())

@@ -1,46 +1,25 @@
 //! Every query and change that the engine sends is a scan of an index: the server is asked to explain each.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-
-use mongodb::bson::{Bson, Document as Bdoc, doc};
+use mongodb::bson::doc;
 use reimzul::history::Find;
 use reimzul::history::mongodb::History;
 use reimzul::model::{Arch, Builder, Limits, Size, Status};
 
-use super::harness::mongodb::{Server, watched};
+use super::harness::mongodb::Server;
+use super::harness::plans::{noted, plans};
 use super::{collection, event, old_event, time};
-
-type Sent = Arc<Mutex<Vec<(String, Bdoc)>>>;
 
 #[tokio::test]
 async fn every_query_is_an_index_scan() {
     let server = Server::shared();
     let url = server.url();
-    let sent = Sent::default();
-    let note = sent.clone();
-    let history = watched(&url, move |name, command| {
-        if ["find", "update", "delete", "findAndModify", "aggregate", "count", "distinct"].contains(&name) {
-            note.lock().unwrap().push((name.to_owned(), command.clone()));
-        }
-    });
+    let (history, sent) = noted(&url);
     history.record(&event("first", 1, "Building")).await.unwrap();
     fill(&url, 10_000).await;
     use_all_of_it(&history).await;
 
-    let sent = std::mem::take(&mut *sent.lock().unwrap());
     let database = collection(&url).await.client().default_database().unwrap();
-    let mut plans = BTreeMap::new();
-    for (name, command) in sent {
-        let explained = database
-            .run_command(doc! {"explain": as_query(&name, &command), "verbosity": "queryPlanner"})
-            .await
-            .unwrap();
-        let stages =
-            stages(explained.get_document("queryPlanner").unwrap().get_document("winningPlan").unwrap());
-        assert!(!stages.contains("COLLSCAN") && stages.contains("IXSCAN"), "{stages}: {name} {command}");
-        plans.insert(shape(&name, &command), stages);
-    }
+    let plans = plans(&database, &sent.lock().unwrap().split_off(0)).await;
     // What there is, so that a shape that is no longer sent, or a new one, is seen.
     let told: Vec<String> = plans.into_iter().map(|(shape, stages)| format!("{shape}: {stages}")).collect();
     insta::assert_snapshot!("plans", told.join("\n"));
@@ -115,58 +94,4 @@ fn sign(worker: &str, time: i64) -> Builder {
         stopped: false,
         time,
     }
-}
-
-/// The query that a command begins with. The test server explains no query of updates and deletes, only a scan of
-/// everything, so these are explained as the find they begin with.
-fn as_query(name: &str, command: &Bdoc) -> Bdoc {
-    let part = |list: &str| {
-        command.get_array(list).unwrap()[0].as_document().unwrap().get_document("q").unwrap().clone()
-    };
-    let find = |filter: Bdoc| doc! {"find": command.get_str(name).unwrap(), "filter": filter};
-    match name {
-        "update" => find(part("updates")),
-        "delete" => find(part("deletes")),
-        _ => command
-            .clone()
-            .into_iter()
-            .filter(|(name, _)| {
-                !name.starts_with('$') && name != "lsid" && name != "txnNumber" && name != "writeConcern"
-            })
-            .collect(),
-    }
-}
-
-/// A command without its values.
-fn shape(name: &str, command: &Bdoc) -> String {
-    let query = as_query(name, command);
-    let filter = ["filter", "query"]
-        .iter()
-        .find_map(|name| query.get_document(name).ok())
-        .cloned()
-        .unwrap_or_default();
-    let words: Vec<String> = filter
-        .iter()
-        .map(|(name, value)| match (name.as_str(), value) {
-            ("status" | "latest_build", value) => format!("{name}={value}").replace('"', ""),
-            (_, Bson::Document(operator)) => format!("{name} {}", operator.keys().next().unwrap()),
-            _ => name.to_owned(),
-        })
-        .collect();
-    let sorted = if query.contains_key("sort") { ", sorted" } else { "" };
-    format!("{name} {} ({}{sorted})", command.get_str(name).unwrap(), words.join(", "))
-}
-
-/// The plan from the inside out, with the index that it scans.
-fn stages(plan: &Bdoc) -> String {
-    let mut stages = plan.get_document("inputStage").map(stages).unwrap_or_default();
-    if !stages.is_empty() {
-        stages.push(' ');
-    }
-    stages.push_str(plan.get_str("stage").unwrap());
-    if let Ok(index) = plan.get_str("indexName") {
-        stages.push(' ');
-        stages.push_str(index);
-    }
-    stages
 }
