@@ -239,7 +239,7 @@ fn a_client_sees_it_all(fleet: &Fleet) {
             &[
                 &["dnf", "-q", "--disablerepo=*", &repository, "--enablerepo=fleet", &trust][..],
                 &more.split_whitespace().collect::<Vec<_>>(),
-                &["repoquery", "--qf", "%{name}"],
+                &["--setopt=fleet.skip_if_unavailable=False", "repoquery", "--qf", "%{name}"],
             ]
             .concat(),
         )
