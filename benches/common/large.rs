@@ -15,7 +15,7 @@ use super::harness::mongodb::Server;
 const PACKAGES: u64 = 2000;
 /// Counts up when other documents are made: those that are kept are of no use then.
 const VERSION: u32 = 1;
-const BATCH: u64 = 5000;
+const BATCH: usize = 5000;
 
 /// See the module.
 pub struct Large {
@@ -31,7 +31,9 @@ impl Large {
 
     /// The last build that has an id and was successful.
     pub fn newest(&self) -> Event {
-        let newest = (0..self.documents / 2).rev().find(|number| number % 3 != 0 && number % 5 != 0);
+        let newest = (0..self.documents / 2)
+            .rev()
+            .find(|number| !number.is_multiple_of(3) && !number.is_multiple_of(5));
         build(newest.expect("a few documents"), Status::Success)
     }
 
@@ -74,14 +76,14 @@ impl Large {
         let kept =
             Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("history-{VERSION}-{}", self.documents));
         let url = format!("mongodb://127.0.0.1:{}/full", server.port());
-        if !kept.exists() {
+        if kept.exists() {
+            copy(&kept, &server.data());
+        } else {
             server.begin();
             self.fill_mongodb(&url).await;
             // What is acknowledged is on its disk.
             server.kill();
             copy(&server.data(), &kept);
-        } else {
-            copy(&kept, &server.data());
         }
         server.begin();
         url
@@ -94,8 +96,8 @@ impl Large {
         history.record(&build(self.documents, Status::Building)).await.expect("a server");
         let events = database(url).await.collection::<Bdoc>("notify_history");
         let mut documents = self.documents().map(Stored::into_document);
-        for _ in 0..self.documents.div_ceil(BATCH) {
-            let batch: Vec<Bdoc> = documents.by_ref().take(BATCH as usize).collect();
+        for _ in 0..self.documents.div_ceil(BATCH as u64) {
+            let batch: Vec<Bdoc> = documents.by_ref().take(BATCH).collect();
             events.insert_many(batch).ordered(false).await.expect("a server");
         }
         println!(
@@ -122,7 +124,7 @@ impl Stored {
         if beginning {
             return Stored { event: build(number, Status::Building), status: Status::Done, latest: None };
         }
-        let status = if number % 5 == 0 { Status::Failed } else { Status::Success };
+        let status = if number.is_multiple_of(5) { Status::Failed } else { Status::Success };
         // The second build of its source RPM.
         let latest = number / PACKAGES % 2 == 1;
         Stored { event: build(number, status), status, latest: Some(latest) }
@@ -145,7 +147,7 @@ impl Stored {
 
 /// An event of the so-manieth build of a history.
 fn build(number: u64, status: Status) -> Event {
-    let id = (number % 3 != 0).then(|| format!("{number:032x}"));
+    let id = (!number.is_multiple_of(3)).then(|| format!("{number:032x}"));
     event(&format!("p{}", number % PACKAGES), number / PACKAGES / 2, number, status, id)
 }
 
