@@ -1,7 +1,7 @@
 //! One attempt at one build: from the source RPM to results that lie in the bstore and have been told of.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -19,12 +19,18 @@ use crate::shutdown::Shutdown;
 use crate::sys::fs;
 use crate::upload::{Parcel, UploadError};
 
+/// Between two tries to send what was built to a bstore that does not answer.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// How an attempt ended.
 pub enum End {
     /// It has a result, which is durable.
     Done(Box<BuildRecord>),
     /// The farm is to blame: there is no result.
     Farm(Failure),
+    /// The controller or the bstore does not answer, and why. No builder is to blame.
+    Away(String),
     /// We were told to stop at once: another takes it up.
     Stopping,
     /// Another has taken it up already.
@@ -62,7 +68,9 @@ impl Worker {
             Err(end) => return Ok(end),
         };
         if let Some(failure) = record.event.failure.clone().filter(|failure| failure.retry) {
-            return Ok(End::Farm(failure));
+            // Of sources, only those that cannot be reached are tried again.
+            let away = failure.class == Class::Source;
+            return Ok(if away { End::Away(failure.to_string()) } else { End::Farm(failure) });
         }
         if let Some(main) = main.await {
             record.event.warnings = record.differences(&main);
@@ -147,7 +155,27 @@ impl Worker {
             scratch: self.is_apart(&task.job),
             record: &record,
         };
-        match self.upload.commit(&self.queue, &under.delivery.lease, parcel).await {
+        let mut wait = FIRST_WAIT;
+        let sent = loop {
+            match self.upload.commit(&self.queue, &under.delivery.lease, parcel).await {
+                // Nobody else has what was built: the job is kept, and with it the slot.
+                Err(error) if error.is_away() => {
+                    let seconds = wait.as_secs();
+                    tracing::warn!(
+                        "{}: built; waiting for the bstore: {error}; again in {seconds} s",
+                        task.path
+                    );
+                    tokio::select! {
+                        () = tokio::time::sleep(wait) => {}
+                        () = under.delivery.lease.ended().cancelled() => return Ok(End::LeaseLost),
+                        () = under.shutdown.stop().cancelled() => return Ok(End::Stopping),
+                    }
+                    wait = (wait * 2).min(LONGEST_WAIT);
+                }
+                sent => break sent,
+            }
+        };
+        match sent {
             Ok(()) => {}
             Err(UploadError::Lease(error @ QueueError::LeaseLost(_))) => {
                 tracing::warn!("{}: {error}; this attempt is dropped", task.path);

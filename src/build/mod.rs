@@ -34,6 +34,9 @@ use order::{Order, Task};
 /// How often a builder that has failed at a job leaves it to others before it tries again itself.
 const DEFERRALS: u32 = 30;
 
+/// For a host that does not answer, unless `retry_delay` is longer.
+const LONGEST_PATIENCE: std::time::Duration = std::time::Duration::from_secs(300);
+
 /// Everything a worker works with.
 #[derive(Debug)]
 pub struct Worker {
@@ -175,6 +178,7 @@ impl Worker {
     ) -> Result<End, QueueError> {
         let committed = match self.committed(task).await {
             Ok(committed) => committed,
+            Err(error) if error.is_away() => return Ok(End::Away(error.to_string())),
             Err(error) => return Ok(End::Farm(Failure::new(Class::Upload, "upload", error.to_string()))),
         };
         match committed {
@@ -195,11 +199,12 @@ impl Worker {
         delivery: &Delivery,
         ends: Vec<End>,
     ) -> Result<Verdict, QueueError> {
-        let mut failure = None;
+        let (mut failure, mut away) = (None, None);
         for end in ends {
             match end {
                 End::Done(_) => {}
                 End::Farm(reason) => failure = failure.or(Some(reason)),
+                End::Away(reason) => away = away.or(Some(reason)),
                 End::LeaseLost => return Ok(Verdict::LeaseLost),
                 End::Stopping => {
                     let reason = "the worker was stopped".into();
@@ -207,9 +212,14 @@ impl Worker {
                 }
             }
         }
-        match failure {
-            Some(failure) => self.again_or_aside(job, order, delivery, failure).await,
-            None => Ok(Verdict::Done),
+        match (failure, away) {
+            (Some(failure), _) => self.again_or_aside(job, order, delivery, failure).await,
+            (None, Some(reason)) => {
+                let delay = self.patience(delivery.job.releases);
+                tracing::warn!("{}: {reason}; trying again in {} s", order.together[0].path, delay.as_secs());
+                Ok(Verdict::Release { delay, reason })
+            }
+            (None, None) => Ok(Verdict::Done),
         }
     }
 
@@ -232,6 +242,12 @@ impl Worker {
         let again = NewJob::new(job.arch.as_str(), &job, delivery.job.priority).delayed(delay);
         self.queue.put(vec![again]).await?;
         Ok(Verdict::Done)
+    }
+
+    /// How long a job waits for a host that does not answer: ever longer, since that uses up no tries.
+    fn patience(&self, releases: u32) -> std::time::Duration {
+        let delay = self.config.retry_delay;
+        (delay * 2_u32.pow(releases.min(6))).min(LONGEST_PATIENCE.max(delay))
     }
 
     /// Tells of every build of the order without a result that it has failed.

@@ -21,6 +21,13 @@ pub enum UploadError {
     Rsync(#[from] rsync::RsyncError),
 }
 
+impl UploadError {
+    /// Whether the bstore does not answer, rather than refuse: it is waited for.
+    pub fn is_away(&self) -> bool {
+        matches!(self, UploadError::Rsync(rsync::RsyncError::Away { .. }))
+    }
+}
+
 /// What is to be put where.
 #[derive(Debug, Clone, Copy)]
 pub struct Parcel<'a> {

@@ -24,6 +24,9 @@ const FIRST_WAIT: Duration = Duration::from_secs(1);
 pub enum RsyncError {
     #[error("{module}: {trouble} ({said})")]
     Failed { module: String, trouble: &'static str, said: String },
+    /// The same, where the connection or the daemon is to blame: another try may do better.
+    #[error("{module}: {trouble} ({said})")]
+    Away { module: String, trouble: &'static str, said: String },
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("this program's path, {0}, has characters that must not reach a shell; install it elsewhere")]
@@ -139,18 +142,18 @@ impl Rsync {
         let mut wait = FIRST_WAIT;
         for _ in 1..TRIES {
             match self.once(args).await {
-                Err(Told { error, again: true }) => tracing::warn!("{error}; trying again"),
-                ended => return ended.map_err(|told| told.error),
+                Err(error @ RsyncError::Away { .. }) => tracing::warn!("{error}; trying again"),
+                ended => return ended,
             }
             tokio::time::sleep(wait).await;
             wait *= 2;
         }
-        self.once(args).await.map_err(|told| told.error)
+        self.once(args).await
     }
 
-    async fn once(&self, args: &[String]) -> Result<Ran, Told> {
-        let program = self.program().map_err(Told::from)?.args(args);
-        let output = process::output(&program).await.map_err(RsyncError::from)?;
+    async fn once(&self, args: &[String]) -> Result<Ran, RsyncError> {
+        let program = self.program()?.args(args);
+        let output = process::output(&program).await?;
         match output.end {
             End::Exited(0) => Ok(Ran::Well),
             End::Exited(23) if is_missing(&output.stderr) => Ok(Ran::Missing),
@@ -178,10 +181,15 @@ impl Rsync {
         })
     }
 
-    fn told(&self, end: End, stderr: &str) -> Told {
-        let (trouble, again) = meaning(end, stderr);
+    fn told(&self, end: End, stderr: &str) -> RsyncError {
+        let (trouble, away) = meaning(end, stderr);
         let said = said(stderr).unwrap_or_else(|| end.to_string());
-        Told { error: RsyncError::Failed { module: self.module.to_string(), trouble, said }, again }
+        let module = self.module.to_string();
+        if away {
+            RsyncError::Away { module, trouble, said }
+        } else {
+            RsyncError::Failed { module, trouble, said }
+        }
     }
 
     fn below(&self, path: &str) -> String {
@@ -194,25 +202,7 @@ impl Rsync {
     }
 }
 
-/// An error, and whether another try may do better.
-struct Told {
-    error: RsyncError,
-    again: bool,
-}
-
-impl From<RsyncError> for Told {
-    fn from(error: RsyncError) -> Told {
-        Told { error, again: false }
-    }
-}
-
-impl From<Told> for RsyncError {
-    fn from(told: Told) -> RsyncError {
-        told.error
-    }
-}
-
-/// rsync(1), EXIT VALUES; the daemon's own words tell apart what it has one number for.
+/// What is the matter, and whether another try may do better. rsync(1), EXIT VALUES; the daemon's own words tell apart what it has one number for.
 fn meaning(end: End, stderr: &str) -> (&'static str, bool) {
     let says = |words: &str| stderr.contains(words);
     match end {

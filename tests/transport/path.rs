@@ -69,3 +69,42 @@ async fn what_the_store_did_not_take_is_kept_and_sent_later() {
     assert!(record(&place).attempt.ends_with("-1"));
     assert_eq!(root.files("results"), Vec::<String>::new());
 }
+
+/// An outage is nobody's failure: it uses up no try.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_is_waited_for_before_a_build() {
+    let (root, store) = (Root::new(), Root::new());
+    let work = root.join("hosts");
+    let port = free_port();
+    let upload = format!("[bstore]\nupload = rsync://127.0.0.1:{port}/reimzul-bstore\n");
+    root.write("reimzul.ini", &format!("[worker]\nengine = null\nretry_delay = 1\ntries = 1\n{upload}"));
+    let site = root.site();
+    let mut worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("away", 1)).await;
+    worker.until_it_says("the connection failed");
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), port);
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_away_when_a_build_ends_is_waited_for() {
+    let (root, store) = (Root::new(), Root::new());
+    let work = root.join("hosts");
+    let port = free_port();
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), port);
+    // More often than one commit tries.
+    let (up, ups) = fleet::cutter(port, 2500, false, 6);
+    let upload = format!("[bstore]\nupload = rsync://127.0.0.1:{up}/reimzul-bstore\n");
+    root.write("reimzul.ini", &format!("[worker]\nengine = null\ntries = 1\n{upload}"));
+    let site = root.site();
+    let mut worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("waits", 1)).await;
+    worker.until_it_says("built; waiting for the bstore");
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+    assert!(ups.load(Ordering::SeqCst) <= 0, "it was cut too seldom");
+    assert!(record(&store.join(format!("bstore/repo/{}", submitted.path))).attempt.ends_with("-1"));
+}
