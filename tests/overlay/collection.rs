@@ -21,8 +21,8 @@ const FILTERS: [(&str, &str); 8] = [
     (r"(/builddir/build/BUILD\w*)/[\w-]+-1-(1\.mini1\.x86_64|build/BUILDROOT)", "$1/NVRA"),
     (r"line (\d+): +\d+ (Segmentation|Aborted|Killed|Terminated)", "line $1: PID $2"),
     (r"[\u{2018}\u{2019}]", "'"),
-    // A pipeline's traces come in any order.
-    (r"    .*/usr/lib/rpm/rpmuncompress", "    + /usr/lib/rpm/rpmuncompress"),
+    // A pipeline's traces come in any order, and word by word among one another.
+    (r"    .*/usr/lib/rpm/rpmuncompress.*", "    + /usr/lib/rpm/rpmuncompress …"),
     (r"kill (-9 )?[1-9]\d*", "kill ${1}PID"),
     (r"python3\.\d+", "python3.X"),
 ];
