@@ -5,6 +5,7 @@
 
 mod fleet;
 mod queue;
+mod repo;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
 pub use queue::QueuePlace;
+pub use repo::{Compression, RepoEngine, RepoOptions};
 pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
@@ -129,6 +131,7 @@ pub struct Config {
     pub min_free: Size,
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
+    pub repo: RepoOptions,
     pub logfile: PathBuf,
     /// Where sources come from; none: the root folder.
     pub sources: Option<reqwest::Url>,
@@ -164,6 +167,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("sources", &["url"]),
     ("bstore", &["base_url", "scratch_in_repo", "upload"]),
+    ("repo", &["engine", "compression", "verify_every", "keep", "keep_for", "createrepo_options"]),
     ("tls", &["ca_cert", "tls_cert", "tls_key"]),
     ("logs", &["logfile"]),
     ("queue", &["url"]),
@@ -241,6 +245,7 @@ impl Config {
             limits: values.limits()?,
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
+            repo: values.repo()?,
             logfile,
             sources: values.sources()?,
             upload: values.upload()?,

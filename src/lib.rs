@@ -10,7 +10,7 @@
 //! - [`submit`]: a source RPM becomes a job
 //! - [`build`]: a job becomes RPMs and logs, by an engine
 //! - [`upload`]: those are put into the bstore in one step
-//! - [`repo`]: a target's repository metadata
+//! - [`metadata`], [`repo`]: a repository's metadata, of any tree; of a target's finished builds
 //! - [`notify`], [`history`]: who is told, and what is kept for ever
 //! - [`sign`]: RPMs staged for signing
 //! - [`init`]: the files of a host of a fleet
@@ -22,6 +22,7 @@ pub mod config;
 pub mod consumer;
 pub mod history;
 pub mod init;
+pub mod metadata;
 pub mod model;
 pub mod notify;
 pub mod queue;

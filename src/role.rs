@@ -187,7 +187,11 @@ impl Site {
     }
 
     fn repogen(&self) -> Repogen {
-        Repogen { layout: self.config.layout.clone(), scratch_in_repo: self.config.scratch_in_repo }
+        Repogen {
+            layout: self.config.layout.clone(),
+            scratch_in_repo: self.config.scratch_in_repo,
+            options: self.config.repo.clone(),
+        }
     }
 
     fn notifier(&self) -> Notifier {

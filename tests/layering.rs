@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("stamp", &["model", "sys", "config"]),
     ("targets", &["model"]),
     ("init", &["model", "sys"]),
+    ("metadata", &["model", "sys", "config"]),
     ("queue", &["model", "sys", "config"]),
     ("history", &["model", "sys", "config"]),
     // A result is put into place only under a lease, so the lease is part of the interface.
@@ -23,8 +24,10 @@ const MAY_USE: &[(&str, &[&str])] = &[
 
 /// The stages of the flow. They never know one another; what they share is below them.
 const STAGES: &[&str] = &["submit", "remote", "build", "repo", "sign", "notify", "web"];
-const BELOW_STAGES: &[&str] =
-    &["model", "shutdown", "sys", "config", "stamp", "targets", "queue", "history", "upload", "consumer"];
+const BELOW_STAGES: &[&str] = &[
+    "model", "shutdown", "sys", "config", "stamp", "targets", "metadata", "queue", "history", "upload",
+    "consumer",
+];
 /// Two stages take submissions in, by the same door as the command line.
 const STAGE_MAY_USE: &[(&str, &str)] = &[("remote", "submit"), ("web", "submit")];
 

@@ -3,30 +3,19 @@
 //! Requests for one target that wait together are served by one run; those that arrive during a run wait for
 //! the next. So none is dropped, and metadata is never older than the last finished request.
 
-mod createrepo;
-mod snapshot;
+mod packages;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::RepoOptions;
 use crate::consumer::{self, Delivery, Handler, Verdict};
+use crate::metadata::{Made, MetadataError, Repository, Wanted};
 use crate::model::{Layout, Target};
 use crate::queue::{CREATEREPO, NewJob, PRIORITY_FOLLOW_UP, Queue};
 use crate::shutdown::Shutdown;
-use crate::sys::fs::{self, FileError, Lock};
-use crate::sys::process::ProcessError;
-
-/// Metadata that could not be made.
-#[derive(Debug, thiserror::Error)]
-pub enum RepoError {
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error(transparent)]
-    Process(#[from] ProcessError),
-    #[error("createrepo_c for {target} ended with {end}: {said}")]
-    Failed { target: Target, end: String, said: String },
-}
 
 /// A request for metadata. Workers send the whole event; a target is all that is needed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,6 +38,7 @@ pub struct Repogen {
     pub layout: Layout,
     /// Whether scratch builds lie in the repositories.
     pub scratch_in_repo: bool,
+    pub options: RepoOptions,
 }
 
 impl Repogen {
@@ -70,7 +60,7 @@ impl Handler for Repogen {
             // Scratch builds are in no repository.
             let nothing_to_do = request.scratch && !self.scratch_in_repo;
             if !nothing_to_do && !done.contains_key(&request.target) {
-                done.insert(&request.target, regenerate(&self.layout, &request.target).await);
+                done.insert(&request.target, self.regenerate(&request.target).await);
             }
         }
         requests
@@ -85,32 +75,40 @@ impl Handler for Repogen {
     }
 }
 
-async fn regenerate(layout: &Layout, target: &Target) -> Verdict {
-    let begun = std::time::Instant::now();
-    match generate(layout, target).await {
-        Ok(packages) => {
-            tracing::info!(
-                "{target}: metadata made in {:.2} s, RPMs: {packages}",
-                begun.elapsed().as_secs_f64()
-            );
-            Verdict::Done
-        }
-        Err(error) => {
-            tracing::error!("{target}: {error}; trying again in {} s", RETRY.as_secs());
-            Verdict::Release { delay: RETRY, reason: error.to_string() }
+impl Repogen {
+    async fn regenerate(&self, target: &Target) -> Verdict {
+        let begun = std::time::Instant::now();
+        match self.generate(target).await {
+            Ok(made) => {
+                for file in &made.excluded {
+                    tracing::warn!("{target}: {} is left out: {}", file.file.display(), file.reason);
+                }
+                tracing::info!(
+                    "{target}: metadata made in {:.2} s, RPMs: {}, state {}",
+                    begun.elapsed().as_secs_f64(),
+                    made.packages,
+                    made.state
+                );
+                Verdict::Done
+            }
+            Err(error) => {
+                tracing::error!("{target}: {error}; trying again in {} s", RETRY.as_secs());
+                Verdict::Release { delay: RETRY, reason: error.to_string() }
+            }
         }
     }
-}
 
-/// Makes the metadata of one target and switches to it. Returns the number of packages in it.
-async fn generate(layout: &Layout, target: &Target) -> Result<usize, RepoError> {
-    let (tree, cache) = (layout.repository(target, false), layout.metadata_cache(target));
-    fs::make_dir(&tree)?;
-    fs::make_dir(&cache)?;
-    // It dies with its owner, so no stale lock can block a target.
-    let _lock = Lock::take(&cache.join("lock")).await?;
-    let packages = createrepo::packages(target, &tree)?;
-    createrepo::run(target, &tree, &cache, &packages).await?;
-    snapshot::publish(&cache.join("repodata"), &tree)?;
-    Ok(packages.len())
+    /// Makes the metadata of one target and switches to it.
+    async fn generate(&self, target: &Target) -> Result<Made, MetadataError> {
+        let tree = self.layout.repository(target, false);
+        let repository = Repository {
+            tree: tree.clone(),
+            cache: self.layout.metadata_cache(target),
+            options: self.options.clone(),
+        };
+        let locked = repository.lock().await?;
+        let target = target.clone();
+        let all = Arc::new(move || packages::all(&target, &tree));
+        locked.update(Wanted { all, only: None }, None).await
+    }
 }

@@ -1,0 +1,70 @@
+//! Running createrepo_c (createrepo_c(8)) into a working copy of a repository's metadata.
+
+use std::path::{Path, PathBuf};
+
+use tokio_util::sync::CancellationToken;
+
+use super::repomd::Repomd;
+use super::{MetadataError, Repository, publish};
+use crate::sys::fs::{self, FileError};
+use crate::sys::process::{self, Program};
+
+/// Makes the files of a state and puts them beside those of the live one. Kinds of metadata that createrepo_c does
+/// not make (comps, updateinfo) are taken over from `old`.
+pub async fn make(
+    repository: &Repository,
+    packages: &[PathBuf],
+    number: u64,
+    old: &Repomd,
+) -> Result<Repomd, MetadataError> {
+    let Repository { tree, cache, options } = repository;
+    run(tree, cache, packages, number, &options.createrepo_options).await?;
+    let made = cache.join("repodata");
+    let mut repomd = read(&made.join("repomd.xml"))?;
+    for file in repomd.files() {
+        publish::link(&made.join(file), &tree.join("repodata").join(file))?;
+    }
+    fs::sync_files(&tree.join("repodata"))?;
+    repomd.revision = Some(number);
+    publish::carry_on(tree, old, &mut repomd);
+    Ok(repomd)
+}
+
+fn read(path: &Path) -> Result<Repomd, MetadataError> {
+    let text = std::fs::read(path).map_err(FileError::at("read", path))?;
+    Repomd::parse(&text).map_err(|reason| MetadataError::Unreadable { path: path.to_owned(), reason })
+}
+
+/// Makes `cache/repodata` describe `packages` of `tree`. Needs the repository's lock.
+pub async fn run(
+    tree: &Path,
+    cache: &Path,
+    packages: &[PathBuf],
+    number: u64,
+    options: &[String],
+) -> Result<(), MetadataError> {
+    // A run that was killed leaves this behind, and createrepo_c would take it for another one running.
+    fs::remove_dir(&cache.join(".repodata"))?;
+    let list = cache.join("packages");
+    let lines: Vec<&str> = packages.iter().filter_map(|path| path.to_str()).collect();
+    fs::write_whole(&list, lines.join("\n").as_bytes())?;
+    let log = cache.join("createrepo.log");
+    let _ = std::fs::remove_file(&log);
+    let workers = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    let program = Program::new("createrepo_c")
+        .args(["--quiet", "--workers", &workers.to_string()])
+        .args(options)
+        .args(["--revision", &number.to_string()])
+        .arg("--pkglist")
+        .arg(&list)
+        .arg("--outputdir")
+        .arg(cache)
+        .arg(tree);
+    let end = process::run(&program, &log, None, &CancellationToken::new()).await?;
+    if end.success() {
+        return Ok(());
+    }
+    let said = std::fs::read_to_string(&log).unwrap_or_default();
+    let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+    Err(MetadataError::Createrepo { tree: tree.to_owned(), end: end.to_string(), said })
+}

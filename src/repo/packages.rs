@@ -1,0 +1,56 @@
+//! Which RPMs of a target's tree are in its repository: those of finished builds, that the target publishes.
+
+use std::path::{Path, PathBuf};
+
+use crate::model::Target;
+use crate::model::record::FILE;
+use crate::sys::fs::FileError;
+
+/// The RPMs of a target's finished builds, relative to its tree, sorted. A folder without `build.json` is not
+/// finished, and is passed over.
+pub fn all(target: &Target, tree: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut found = Vec::new();
+    for package in folders(tree)? {
+        for timestamp in folders(&package)? {
+            for build in folders(&timestamp)? {
+                found.extend(of_build(target, tree, &build)?);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+/// Folders in a folder, hidden ones and metadata left out.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = std::fs::read_dir(path).map_err(FileError::at("read", path))?;
+    Ok(entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter(|entry| {
+            entry.file_name() != "repodata" && !entry.file_name().as_encoded_bytes().starts_with(b".")
+        })
+        .map(|entry| entry.path())
+        .collect())
+}
+
+/// Of one build, those that count for the target; none where it is not finished. Its folder's name ends in its arch.
+pub fn of_build(target: &Target, tree: &Path, build: &Path) -> Result<Vec<PathBuf>, FileError> {
+    if !build.join(FILE).exists() {
+        return Ok(Vec::new());
+    }
+    let name = build.file_name().unwrap_or_default().to_string_lossy();
+    let arch = name.rsplit_once('.').and_then(|(_, arch)| arch.parse().ok());
+    let counts = |path: &PathBuf| {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        arch.is_none_or(|arch| target.publishes(arch, &file))
+    };
+    let entries = std::fs::read_dir(build).map_err(FileError::at("read", build))?;
+    Ok(entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "rpm"))
+        .filter(counts)
+        .filter_map(|path| path.strip_prefix(tree).map(Path::to_owned).ok())
+        .collect())
+}
