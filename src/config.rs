@@ -4,6 +4,7 @@
 //! loaded, so that nothing is found wrong in the middle of a build.
 
 mod fleet;
+mod mqtt;
 mod queue;
 mod repo;
 mod transport;
@@ -19,6 +20,7 @@ use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
+pub use mqtt::Broker;
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
 pub use transport::Module;
@@ -140,6 +142,8 @@ pub struct Config {
     pub tls: TlsFiles,
     pub queue: QueuePlace,
     pub history: HistoryPlace,
+    /// The MQTT broker; none where no host is named.
+    pub mqtt: Option<Broker>,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -180,7 +184,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Sections and keys that are accepted, since sites have them, and do nothing yet.
 const UNUSED: &[(&str, &str)] =
-    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "*"), ("bstore", "base_url")];
+    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
 
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -249,9 +253,10 @@ impl Config {
             logfile,
             sources: values.sources()?,
             upload: values.upload()?,
-            tls: values.tls(&root)?,
+            tls: values.tls("tls", &root)?,
             queue: values.queue(&root)?,
             history: values.history(&root)?,
+            mqtt: values.broker(&root)?,
             unused: unused(&sections),
         })
     }
@@ -557,7 +562,8 @@ mod tests {
             [mqtt]\nnotifications = False\nhost = h\nport = 8883\ntls_insecure = False\ntopic = reimzul\n";
         let config = load(site).unwrap();
         assert_eq!(config.logfile, Path::new("/x.log"));
-        assert!(config.unused.contains(&"[mqtt] tls_insecure".to_owned()));
+        let broker = config.mqtt.unwrap();
+        assert_eq!((broker.address.to_string().as_str(), broker.tls.insecure), ("h:8883", false));
     }
 
     #[test]

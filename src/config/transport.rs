@@ -66,14 +66,17 @@ impl Values<'_> {
         Module::parse(value).map(Some).ok_or_else(|| self.bad("bstore", "upload", value, wanted))
     }
 
-    pub(super) fn tls(&self, root: &Path) -> Result<TlsFiles, ConfigError> {
+    /// The files that a section names; relative paths are below `below`.
+    pub(super) fn tls(&self, section: &'static str, below: &Path) -> Result<TlsFiles, ConfigError> {
         let files = TlsFiles {
-            ca_cert: self.folder("tls", "ca_cert", root),
-            tls_cert: self.folder("tls", "tls_cert", root),
-            tls_key: self.folder("tls", "tls_key", root),
+            section,
+            ca_cert: self.folder(section, "ca_cert", below),
+            tls_cert: self.folder(section, "tls_cert", below),
+            tls_key: self.folder(section, "tls_key", below),
+            insecure: self.boolean(section, "tls_insecure", false)?,
         };
-        if let (Some(key), None) = (self.get("tls", "tls_key"), &files.tls_cert) {
-            return Err(self.bad("tls", "tls_key", key, "beside a tls_cert that it belongs to"));
+        if let (Some(key), None) = (self.get(section, "tls_key"), &files.tls_cert) {
+            return Err(self.bad(section, "tls_key", key, "beside a tls_cert that it belongs to"));
         }
         Ok(files)
     }

@@ -3,6 +3,7 @@
 //! Nothing here does I/O. Every string that comes from outside becomes one of [`name`]'s newtypes before
 //! it can reach a path or an argument list.
 
+pub mod answer;
 pub mod arch;
 pub mod build;
 pub mod builder;
@@ -24,6 +25,6 @@ pub use failure::{Blame, Class, Failure};
 pub use job::BuildJob;
 pub use layout::Layout;
 pub use limits::{Limits, Resources, Size};
-pub use name::{Disttag, PkgName, SrpmName, Submitter, Target, VersionRelease};
+pub use name::{Disttag, Nonce, PkgName, SrpmName, Submitter, Target, VersionRelease};
 pub use record::BuildRecord;
 pub use status::Status;

@@ -122,6 +122,19 @@ name!(
     }
 );
 name!(
+    /// What a request is known by, chosen by who asks: 16 to 64 letters, digits and dashes.
+    Nonce, "nonce", |text| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if !(16..=64).contains(&text.len()) {
+            Some("has not 16 to 64 characters")
+        } else if !text.chars().all(plain) {
+            Some("has characters other than letters, digits and -")
+        } else {
+            None
+        }
+    }
+);
+name!(
     /// Who asked for a build: a login name, or a certificate's CN.
     Submitter, "submitter", |text| {
         if text.is_empty() {

@@ -61,9 +61,22 @@ pub enum NetError {
     Tls { address: Address, source: TlsError },
 }
 
+impl NetError {
+    /// What is wrong, for a sentence that has the address already.
+    pub fn without_address(&self) -> String {
+        match self {
+            NetError::Connect { source, .. } => {
+                format!("{source}; is its service running, and the port right?")
+            }
+            NetError::Silent { .. } => format!("no answer within {} s", PATIENCE.as_secs()),
+            NetError::Tls { source, .. } => source.to_string(),
+        }
+    }
+}
+
 /// What a protocol runs over.
-pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
+pub trait Wire: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Wire for T {}
 pub type Stream = Box<dyn Wire>;
 
 /// Connects, through TLS where it is given.

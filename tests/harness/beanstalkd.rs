@@ -89,7 +89,7 @@ pub fn queue(port: u16, node: &str) -> Queue {
     Queue::new(Address { host: "127.0.0.1".into(), port }, None, node)
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -4,7 +4,9 @@
 #![allow(dead_code)]
 
 pub mod beanstalkd;
+pub mod ca;
 pub mod mongodb;
+pub mod mosquitto;
 pub mod plans;
 
 use std::io::{BufRead, BufReader, Read};
