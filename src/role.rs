@@ -139,7 +139,7 @@ impl Site {
                 Err(error) => tracing::error!("no worker runs: {error}"),
             },
             Role::Repogen => self.repogen().run(&self.queue, shutdown).await,
-            Role::Notifier => self.notifier().run(shutdown).await,
+            Role::Notifier => Box::pin(self.notifier().run(shutdown)).await,
             Role::Signer => self.signer().run(&self.queue, shutdown).await,
         }
         tracing::debug!("{} has ended", role.as_str());

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
-use crate::model::{Arch, BuildJob, Class, Failure, Status};
+use crate::model::{Arch, BuildJob, Class, Event, Failure, Status};
 use crate::queue::{LOSSES, NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
@@ -294,7 +294,7 @@ pub fn taken_back(job: &BuildJob, arches: &[Arch], node: &str) -> Vec<NewJob> {
     let failure = Failure::new(Class::Killed, "build", "it was stopped by who had asked for it");
     let event = |arch: &Arch| {
         let job = BuildJob { arch: *arch, ..job.clone() };
-        report::notify(&report::event(&job, stamp, node, Status::Failed, Some(failure.clone())))
+        report::notify(&Event::of(&job, stamp, node, Status::Failed, Some(failure.clone())))
     };
     arches.iter().map(event).collect()
 }

@@ -5,7 +5,6 @@ use crate::model::job::Stamp;
 use crate::model::{Arch, Attempt, BuildJob, BuildPath, Event, Failure, Status};
 
 use super::engine::Engine;
-use super::report;
 use crate::queue::Job;
 
 /// Packages whose spec makes its noarch packages only when built for noarch.
@@ -25,7 +24,7 @@ pub struct Task {
 
 impl Task {
     pub fn event(&self, builder: &str, status: Status, failure: Option<Failure>) -> Event {
-        let event = report::event(&self.job, &self.stamp, builder, status, failure);
+        let event = Event::of(&self.job, &self.stamp, builder, status, failure);
         Event { arches: self.arches.clone(), ..event }
     }
 }

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod after;
 mod build;
 mod called;
 mod certificate;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::{Failure, watch};
 use crate::history::Document;
 use crate::model::{Arch, BuildId, BuildJob, BuildPath, Layout, Status};
-use crate::queue::Entry;
+use crate::queue::{Entry, WAITING};
 use crate::role::Site;
 
 /// A build that a person has named.
@@ -140,7 +140,7 @@ fn is_of(job: &BuildJob, id: Option<&BuildId>) -> bool {
 
 /// The build job of a tube's entry, if it is a stamped build's. Events carry a build's fields as well.
 pub fn build_of(entry: &Entry) -> Option<(BuildJob, BuildPath)> {
-    entry.tube.parse::<Arch>().ok()?;
+    (entry.tube == WAITING || entry.tube.parse::<Arch>().is_ok()).then_some(())?;
     let job: BuildJob = serde_json::from_slice(&entry.body).ok()?;
     let path = job.path()?;
     Some((job, path))

@@ -10,7 +10,7 @@ use super::{Done, Failure, completions, exit, named, ui, why};
 use crate::history::{Document, Find};
 use crate::model::text::plain;
 use crate::model::{BuildId, BuildJob, BuildPath, Status, Target};
-use crate::queue::{Entry, State};
+use crate::queue::{Entry, State, WAITING};
 use crate::role::Site;
 
 /// List builds by status and target
@@ -157,7 +157,12 @@ fn jobs(entries: &[Entry]) -> Jobs {
 
 /// Builds that wait to be taken.
 fn waiting(entries: &[Entry]) -> impl Iterator<Item = (&Entry, BuildJob, BuildPath)> {
-    let waits = |entry: &&Entry| matches!(entry.state, State::Ready | State::Delayed);
+    // One that follows others is looked at now and then, and waits all the same.
+    let waits = |entry: &&Entry| match entry.state {
+        State::Ready | State::Delayed => true,
+        State::Reserved => entry.tube == WAITING,
+        State::Buried => false,
+    };
     entries
         .iter()
         .filter(waits)
@@ -183,6 +188,7 @@ async fn list_waiting(site: &Site, target: Option<&Target>, as_json: bool) -> Do
     let mut table = ui::table(&["job", "package", "target", "stamp (UTC)", "submitted", "turn"]);
     for (entry, job, path) in &waiting {
         let turn = match entry.state {
+            _ if entry.tube == WAITING => format!("after {}", ui::count(job.after.len(), "build")),
             State::Ready => why::place(why::ahead(&entries, entry).len() + 1),
             _ => again(entry),
         };

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Done, exit, ui};
 use crate::model::Builder;
 use crate::model::text::plain;
-use crate::queue::{Entry, State, TubeStats};
+use crate::queue::{Entry, State, TubeStats, WAITING};
 use crate::role::Site;
 
 /// Show builders, and what waits, runs and is stuck
@@ -29,8 +29,11 @@ impl Stats {
         let jobs = site.queue.list(None).await?;
         let outbox = site.outbox.waiting().await?;
         let builders = site.history.builders().await?;
-        let stuck: Vec<&Entry> =
-            jobs.iter().filter(|job| job.state == State::Buried || job.reason.is_some()).collect();
+        // Those that follow other builds have a reason too, and are not stuck.
+        let is_stuck =
+            |job: &&Entry| job.state == State::Buried || (job.reason.is_some() && job.tube != WAITING);
+        let stuck: Vec<&Entry> = jobs.iter().filter(is_stuck).collect();
+        let following = jobs.iter().filter(|job| job.tube == WAITING && job.state != State::Buried).count();
         if as_json {
             let outbox: Vec<_> = outbox
                 .iter()
@@ -46,6 +49,12 @@ impl Stats {
             ui::say!();
         }
         show_tubes(&tubes);
+        if following > 0 {
+            let wait = if following == 1 { "waits" } else { "wait" };
+            let list = ui::ours("query -s waiting");
+            ui::say!();
+            ui::say!("{} {wait} for others (`{list}`)", ui::count(following, "build"));
+        }
         for job in stuck {
             ui::say!();
             ui::say!(

@@ -7,9 +7,10 @@ use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
 use super::watch::{self, Board, Watched};
-use super::{Done, Failure, completions, exit, ui};
+use super::{Done, Failure, after, completions, exit, ui};
 use crate::config::Config;
 use crate::model::{Arch, Disttag, Submitter, Target};
+use crate::queue::WAITING;
 use crate::role::Site;
 use crate::submit::{self, Request};
 
@@ -19,11 +20,14 @@ use crate::submit::{self, Request};
 Prints the build's path, by which the other commands know it; with --quiet
 nothing else. The submitter is the login name. With --wait the exit code is the
 build's: 0 built, 1 failed; Ctrl-C stops waiting, and the build goes on.
+With --after it waits for other builds, and is reported as Failed once one of
+them has failed.
 
 Examples:
   reimzul submit -s bash-5.2-1.src.rpm -a x86_64 -t c9 -d .el9
   reimzul submit -s ./hello-2.10-1.src.rpm -t mini --scratch --wait
-  build=$(reimzul submit -q -s hello-2.10-1.src.rpm -t mini)")]
+  build=$(reimzul submit -q -s libgreet-1-1.src.rpm -t mini)
+  reimzul submit -s greet-1-1.src.rpm -t mini --after $build")]
 pub struct Submit {
     /// The source RPM: a name in incoming/, or a path to copy there
     #[arg(short, long, value_name = "SRPM")]
@@ -36,6 +40,10 @@ pub struct Submit {
     /// Wait for the result
     #[arg(long)]
     wait: bool,
+    /// Begin it only once these builds are in their repositories, however each
+    /// is named: its path, its stamp, any unambiguous part
+    #[arg(long, value_name = "BUILD", num_args = 1.., add = ArgValueCandidates::new(completions::builds))]
+    after: Vec<String>,
 }
 
 /// What to build for; the same for `submit` and `build`.
@@ -91,14 +99,19 @@ impl Submit {
         let accepted = submit::accept(&config.layout, &request)?;
         // A request that is refused makes no root.
         let site = &Site::open(config)?;
+        let after = after::predecessors(site, &self.after).await?;
         accepted.keep(&site.config.layout)?;
-        let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted).await?;
+        let submitted = submit::enqueue(&site.queue, &site.stamps, &accepted.following(after)).await?;
+        after::check_again(site, &submitted).await?;
         drop(busy);
         match (as_json, ui::is_quiet()) {
             (true, _) => {}
             (false, true) => ui::say!("{}", submitted.path),
             (false, false) => {
                 ui::say!("queued {} (job {})", submitted.path, submitted.job_id);
+                for predecessor in &submitted.job.after {
+                    ui::say!("  after {}", predecessor.build);
+                }
                 warn_if_nobody_listens(site, &submitted).await?;
             }
         }
@@ -126,17 +139,16 @@ impl Submit {
 }
 
 async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> Result<(), Failure> {
-    let tube = submitted.job.arch.as_str();
-    let watching = site
-        .queue
-        .stats()
-        .await?
-        .into_iter()
-        .find(|stats| stats.tube == tube)
-        .map_or(0, |stats| stats.watching);
-    if watching == 0 {
+    let arch = submitted.job.arch;
+    let stats = site.queue.stats().await?;
+    let is_watched = |tube: &str| stats.iter().any(|stats| stats.tube == tube && stats.watching > 0);
+    if !submitted.job.after.is_empty() && !is_watched(WAITING) {
+        let start = ui::ours("run repogen");
+        ui::note(&format!("warning: no repogen runs right now, which would have it begun (`{start}`)"));
+    }
+    if !is_watched(arch.as_str()) {
         let start = ui::ours("run worker");
-        ui::note(&format!("warning: no worker for {tube} runs right now; the job waits for one (`{start}`)"));
+        ui::note(&format!("warning: no worker for {arch} runs right now; the job waits for one (`{start}`)"));
     }
     Ok(())
 }

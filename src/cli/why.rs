@@ -9,15 +9,15 @@ use serde::Serialize;
 use super::named::{self, Meant, Named};
 use super::{Done, Failure, completions, exit, ui, watch};
 use crate::history::Document;
-use crate::model::{Arch, Event, Status};
-use crate::queue::{CREATEREPO, Entry, NOTIFY, PRIORITY, PRIORITY_NOW, State, TOSIGN};
+use crate::model::{Arch, BuildJob, Event, Status};
+use crate::queue::{CREATEREPO, Entry, NOTIFY, PRIORITY, PRIORITY_NOW, State, TOSIGN, WAITING};
 use crate::role::Site;
 
 /// Tell why a build waits, or why it failed
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Of a build that waits: its place in the line, what comes first, who would build
-it, who has tried. Of one that is being built: where, and how far it is. Of one
+it, who has tried; or the builds that it follows, and where those are. Of one that is being built: where, and how far it is. Of one
 that failed: the class of the failure and the lines of the log that tell.
 
 Examples:
@@ -41,6 +41,8 @@ struct Answer {
     ahead: Vec<Ahead>,
     /// The nodes of the processes that take jobs from its tube.
     watching: Vec<String>,
+    /// The builds that it follows, as long as it waits for them.
+    after: Vec<Followed>,
     /// Builders that failed at it for a reason of their own.
     tried: Vec<String>,
     last_failure: Option<crate::model::Failure>,
@@ -56,12 +58,22 @@ struct Answer {
 #[serde(rename_all = "lowercase")]
 enum Standing {
     Waiting,
+    /// For builds that it follows.
+    Following,
     Delayed,
     Running,
     Buried,
     /// Its worker has done with it; the history does not know yet.
     Ending,
     Ended,
+}
+
+/// A build that another one follows.
+#[derive(Debug, Serialize)]
+struct Followed {
+    build: String,
+    standing: Standing,
+    builder: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -114,6 +126,7 @@ impl Answer {
             standing: standing(job.as_ref(), build),
             ahead: job.iter().flat_map(|job| ahead(&jobs, job)).map(Ahead::of).collect(),
             watching,
+            after: followed(site, job.as_ref(), body.as_ref()).await?,
             tried: body.as_ref().map(|body| body.tried.clone()).unwrap_or_default(),
             last_failure: body.and_then(|body| body.last_failure),
             phase: build.and_then(|named| watch::phase(layout, &named.path)),
@@ -130,6 +143,7 @@ impl Answer {
         };
         match (self.standing, &self.job) {
             (Standing::Waiting, Some(job)) => self.print_waiting(&name, job),
+            (Standing::Following, Some(job)) => self.print_following(&name, job),
             (Standing::Delayed, Some(job)) => self.print_delayed(&name, job),
             (Standing::Running, Some(job)) => self.print_running(&name, job),
             (Standing::Buried, Some(job)) => self.print_buried(&name, job),
@@ -171,6 +185,15 @@ impl Answer {
             );
         }
         self.print_past(job);
+    }
+
+    fn print_following(&self, name: &str, job: &Entry) {
+        ui::say!("{name} waits for {}", ui::count(self.after.len(), "build"));
+        for (index, one) in self.after.iter().enumerate() {
+            detail(if index == 0 { "after" } else { "" }, &format!("{}, which {}", one.build, one.told()));
+        }
+        detail("job", &format!("{}, {}, queued {} ago", job.id, priority(job.priority), age(job)));
+        detail("watched", &self.watchers(&job.tube));
     }
 
     fn print_delayed(&self, name: &str, job: &Entry) {
@@ -267,6 +290,43 @@ impl Answer {
 /// How many jobs ahead are shown.
 const MOST_AHEAD: usize = 5;
 
+impl Followed {
+    /// Where it stands, after `which`.
+    fn told(&self) -> String {
+        match (self.standing, &self.builder) {
+            (Standing::Waiting | Standing::Delayed, _) => "waits for a builder".into(),
+            (Standing::Following, _) => "waits for builds itself".into(),
+            (Standing::Running, Some(builder)) => format!("is being built on {builder}"),
+            (Standing::Running, None) => "is being built".into(),
+            (Standing::Buried, _) => "is stuck: its job was buried".into(),
+            (Standing::Ending, _) => "has no job and no result: it is ending, or an old worker has it".into(),
+            (Standing::Ended, _) => "has its result; its repository is looked at".into(),
+        }
+    }
+}
+
+/// Where the builds stand that a waiting job follows.
+async fn followed(
+    site: &Site,
+    job: Option<&Entry>,
+    body: Option<&BuildJob>,
+) -> Result<Vec<Followed>, Failure> {
+    let mut followed = Vec::new();
+    let waits = job.is_some_and(|job| job.tube == WAITING);
+    for predecessor in body.iter().filter(|_| waits).flat_map(|body| &body.after) {
+        let build = predecessor.build.to_string();
+        // One that neither queue nor history knows has only just been put, or is long gone.
+        let named = named::find(site, &build).await.ok();
+        let document = named.as_ref().and_then(|named| named.document.as_ref());
+        followed.push(Followed {
+            standing: standing(named.as_ref().and_then(|named| named.job.as_ref()), named.as_ref()),
+            builder: document.map(|document| document.event.builder_fqdn.clone()),
+            build,
+        });
+    }
+    Ok(followed)
+}
+
 impl Ahead {
     fn of(entry: &Entry) -> Ahead {
         Ahead { job: entry.id, what: what(entry), priority: entry.priority, age: entry.age }
@@ -274,7 +334,9 @@ impl Ahead {
 }
 
 fn standing(job: Option<&Entry>, build: Option<&Named>) -> Standing {
+    let is_following = job.is_some_and(|job| job.tube == WAITING);
     match (job.map(|job| job.state), build.is_some_and(Named::is_done)) {
+        (Some(state), _) if is_following && state != State::Buried => Standing::Following,
         (Some(State::Ready), _) => Standing::Waiting,
         (Some(State::Delayed), _) => Standing::Delayed,
         (Some(State::Reserved), _) => Standing::Running,
@@ -305,7 +367,7 @@ pub fn what(entry: &Entry) -> String {
 
 fn role(tube: &str) -> &'static str {
     match tube {
-        CREATEREPO => "repogen",
+        CREATEREPO | WAITING => "repogen",
         NOTIFY => "notifier",
         TOSIGN => "signer",
         _ => "worker",

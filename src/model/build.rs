@@ -128,9 +128,56 @@ impl fmt::Display for BuildPath {
     }
 }
 
+/// Not a build's path.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("'{0}' is not of the form target/pkgname/YYYYMMDDhhmmss/version-release.arch")]
+pub struct BadBuildPath(String);
+
+impl FromStr for BuildPath {
+    type Err = BadBuildPath;
+
+    fn from_str(text: &str) -> Result<BuildPath, BadBuildPath> {
+        let read = || {
+            let parts: Vec<&str> = text.split('/').collect();
+            let [target, pkgname, timestamp, last] = parts.as_slice() else { return None };
+            let (evr, arch) = last.rsplit_once('.')?;
+            Some(BuildPath {
+                target: target.parse().ok()?,
+                pkgname: pkgname.parse().ok()?,
+                timestamp: timestamp.parse().ok()?,
+                evr: evr.parse().ok()?,
+                arch: arch.parse().ok()?,
+            })
+        };
+        read().ok_or_else(|| BadBuildPath(text.escape_debug().take(80).collect()))
+    }
+}
+serde_as_text!(BuildPath);
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_builds_path_is_read_as_it_is_written_and_leads_nowhere_else() {
+        let text = "c7.u.x86_64/a-b/20261123204406/1.0-2.el7.x86_64";
+        let path: BuildPath = text.parse().unwrap();
+        assert_eq!(
+            (path.to_string().as_str(), path.evr.as_str(), path.arch),
+            (text, "1.0-2.el7", Arch::X86_64)
+        );
+        for bad in [
+            "",
+            "a",
+            "c7/a/20261123204406/1-1",
+            "../a/20261123204406/1-1.x86_64",
+            "/c7/a/20261123204406/1-1.i386",
+            "c7/a/20261123204406/1-1.x86_64/..",
+            "c7/a/20261123204406/../1-1.x86_64",
+        ] {
+            assert!(bad.parse::<BuildPath>().is_err(), "{bad:?} was accepted");
+        }
+    }
 
     #[test]
     fn a_timestamp_is_fourteen_digits_of_a_real_date() {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::job::{BuildJob, Stamp};
 use super::{
     Arch, BuildId, BuildPath, Disttag, Failure, PkgName, SrpmName, Status, Submitter, Target, Timestamp,
     VersionRelease,
@@ -77,6 +78,34 @@ pub fn carried_on(extra: &Map<String, Value>) -> Map<String, Value> {
 }
 
 impl Event {
+    /// An event about `job`, with the job's unknown fields kept.
+    pub fn of(
+        job: &BuildJob,
+        stamp: &Stamp,
+        builder: &str,
+        status: Status,
+        failure: Option<Failure>,
+    ) -> Event {
+        Event {
+            srpm: job.srpm.clone(),
+            arch: job.arch,
+            target: job.target.clone(),
+            disttag: job.disttag.clone(),
+            scratch: job.scratch,
+            submitter: job.submitter.clone(),
+            status,
+            builder_fqdn: builder.to_owned(),
+            evr: stamp.evr.clone(),
+            pkgname: stamp.pkgname.clone(),
+            timestamp: stamp.timestamp,
+            build_id: Some(stamp.build_id.clone()),
+            failure,
+            arches: Vec::new(),
+            warnings: Vec::new(),
+            extra: carried_on(&job.extra),
+        }
+    }
+
     /// The build it is about.
     pub fn path(&self) -> BuildPath {
         BuildPath {

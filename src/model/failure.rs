@@ -34,6 +34,8 @@ pub enum Class {
     Lost,
     /// The build was ended from outside.
     Killed,
+    /// It was never begun: a build that it was to follow failed, or is no longer in its repository.
+    After,
 }
 
 /// Whose fault a failure is.
@@ -60,6 +62,7 @@ impl Class {
             Class::Upload => "upload",
             Class::Lost => "lost",
             Class::Killed => "killed",
+            Class::After => "after",
         }
     }
 
@@ -73,7 +76,8 @@ impl Class {
             | Class::Packaging
             | Class::Timeout
             | Class::Limit
-            | Class::Config => Blame::Package,
+            | Class::Config
+            | Class::After => Blame::Package,
             Class::Disk | Class::Upload | Class::Lost | Class::Killed => Blame::Farm,
         }
     }

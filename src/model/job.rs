@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Arch, BuildId, BuildPath, Disttag, Failure, PkgName, SrpmName, Submitter, Target, Timestamp,
-    VersionRelease,
+    Arch, BuildId, BuildPath, Class, Disttag, Event, Failure, PkgName, SrpmName, Status, Submitter, Target,
+    Timestamp, VersionRelease,
 };
 
 /// The body of a job in an arch's tube. Fields we do not know are kept in `extra`.
@@ -21,6 +21,10 @@ pub struct BuildJob {
     /// What makes a redelivered job the same build; absent in jobs from old submitters.
     #[serde(flatten)]
     pub stamp: Option<Stamp>,
+    /// The builds that it follows: it is begun once their RPMs are in their repositories. Until then it waits in a
+    /// tube of its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<Predecessor>,
     /// Builders that failed at it for a reason of their own.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<String>,
@@ -43,7 +47,23 @@ pub struct Stamp {
     pub evr: VersionRelease,
 }
 
+/// A build that another one follows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    pub build: BuildPath,
+    pub build_id: BuildId,
+}
+
 impl BuildJob {
+    /// The event that it failed before it was begun, `what` having become of a build that it was to follow; none
+    /// for a job without a stamp.
+    pub fn not_begun(&self, node: &str, predecessor: &BuildPath, what: &str) -> Option<Event> {
+        let line = format!("it was to follow {predecessor}, which {what}");
+        let failure = Failure::new(Class::After, "waiting", line);
+        let stamp = self.stamp.as_ref()?;
+        Some(Event::of(self, stamp, node, Status::Failed, Some(failure)))
+    }
+
     /// Which build it is; none while it has no stamp.
     pub fn path(&self) -> Option<BuildPath> {
         let stamp = self.stamp.as_ref()?;
@@ -104,7 +124,8 @@ mod tests {
     fn a_stamped_job_survives_the_wire() {
         let stamped = json!({"srpm": "bash-4-1.src.rpm", "arch": "x86_64", "target": "c7.x86_64", "disttag": "",
             "scratch": true, "submitter": "kb", "build_id": "b1", "timestamp": "20261123204406", "sha256": "00",
-            "pkgname": "bash", "evr": "4-1", "tried": ["b.example"]});
+            "pkgname": "bash", "evr": "4-1", "after": [{"build": "c7.x86_64/sed/20261123204405/4-8.x86_64",
+            "build_id": "b0"}], "tried": ["b.example"]});
         let job: BuildJob = serde_json::from_value(stamped.clone()).unwrap();
         assert_eq!(job.stamp.as_ref().unwrap().build_id.as_str(), "b1");
         assert!(job.extra.is_empty(), "{:?}", job.extra);

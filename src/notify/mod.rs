@@ -5,13 +5,14 @@
 
 mod logfile;
 mod outbox;
+mod waiting;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
-use crate::model::{Builder, Event};
+use crate::model::{Builder, Event, Status};
 use crate::queue::{BUILDERS, NOTIFY, NewJob, Queue};
 use crate::shutdown::Shutdown;
 use crate::sys::fs::FileError;
@@ -24,16 +25,19 @@ pub enum Sink {
     History,
     Log,
     Tosign,
+    /// Builds that follow a failed one.
+    Waiting,
 }
 
 impl Sink {
-    pub const ALL: [Sink; 3] = [Sink::History, Sink::Log, Sink::Tosign];
+    pub const ALL: [Sink; 4] = [Sink::History, Sink::Log, Sink::Tosign, Sink::Waiting];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Sink::History => "history",
             Sink::Log => "log",
             Sink::Tosign => "tosign",
+            Sink::Waiting => "waiting",
         }
     }
 }
@@ -70,6 +74,7 @@ impl Notifier {
             self.deliver(Sink::History, shutdown),
             self.deliver(Sink::Log, shutdown),
             self.deliver(Sink::Tosign, shutdown),
+            self.deliver(Sink::Waiting, shutdown),
         );
     }
 
@@ -123,6 +128,7 @@ impl Notifier {
         let wants = |sink: &Sink| match sink {
             Sink::History | Sink::Log => true,
             Sink::Tosign => (self.tosign)(event).is_some(),
+            Sink::Waiting => event.status == Status::Failed && event.build_id.is_some(),
         };
         Sink::ALL.into_iter().filter(wants).collect()
     }
@@ -147,6 +153,9 @@ impl Notifier {
                 Some(job) => self.queue.put(vec![job]).await.map(|_| ()).map_err(|error| error.to_string()),
                 None => Ok(()),
             },
+            Sink::Waiting => {
+                waiting::fail_followers(&self.queue, event).await.map_err(|error| error.to_string())
+            }
         }
     }
 }

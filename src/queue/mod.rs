@@ -32,6 +32,8 @@ pub const TTR: Duration = Duration::from_secs(120);
 pub const NOTIFY: &str = "notify";
 pub const CREATEREPO: &str = "createrepo";
 pub const TOSIGN: &str = "tosign";
+/// Build jobs that are to follow other builds, until those are in their repositories. Old workers never look here.
+pub const WAITING: &str = "waiting";
 /// Workers' signs of life, put only while somebody watches it.
 pub const BUILDERS: &str = "builders";
 

@@ -4,6 +4,7 @@
 //! the next. So none is dropped, and metadata is never older than the last finished request.
 
 mod packages;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::metadata::{Made, MetadataError, Repository, Wanted};
 use crate::model::{Layout, Target};
 use crate::queue::{CREATEREPO, NewJob, PRIORITY_FOLLOW_UP, Queue};
 use crate::shutdown::Shutdown;
+use waiting::Mover;
 
 /// A request for metadata. Workers send the whole event; a target is all that is needed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,9 +44,10 @@ pub struct Repogen {
 }
 
 impl Repogen {
-    /// Serves requests until told to stop.
+    /// Serves requests, and moves waiting jobs on, until told to stop.
     pub async fn run(&self, queue: &Queue, shutdown: &Shutdown) {
-        consumer::run(queue, &[CREATEREPO.to_owned()], shutdown, self).await;
+        let (tubes, mover) = ([CREATEREPO.to_owned()], Mover::new(self, queue));
+        tokio::join!(consumer::run(queue, &tubes, shutdown, self), mover.run(shutdown));
     }
 }
 

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Map;
 
 use crate::model::arch::UnknownArch;
+use crate::model::job::Predecessor;
 use crate::model::name::BadName;
 use crate::model::{
     Arch, BuildJob, BuildPath, Disttag, Layout, PkgName, SrpmName, Submitter, Target, VersionRelease,
 };
-use crate::queue::{NewJob, PRIORITY, PRIORITY_NOW, Queue, QueueError};
+use crate::queue::{NewJob, PRIORITY, PRIORITY_NOW, Queue, QueueError, WAITING};
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::rpm::{self, RpmError, Whole};
@@ -80,6 +81,8 @@ pub struct Accepted {
     sha256: String,
     /// Where it lies; none where that is `incoming/`.
     from: Option<PathBuf>,
+    /// The builds that it follows.
+    after: Vec<Predecessor>,
 }
 
 /// Checks the request and reads its source RPM from end to end. Nothing is kept or queued yet.
@@ -88,7 +91,8 @@ pub fn accept(layout: &Layout, request: &Request) -> Result<Accepted, SubmitErro
     let Found { srpm, whole, from } = find(layout, &request.srpm)?;
     let Whole { header, sha256, .. } = whole;
     let request = request.clone();
-    Ok(Accepted { request, srpm, arch, target, pkgname: header.name, evr: header.evr, sha256, from })
+    let (pkgname, evr) = (header.name, header.evr);
+    Ok(Accepted { request, srpm, arch, target, pkgname, evr, sha256, from, after: Vec::new() })
 }
 
 /// What the request asks to build for.
@@ -100,6 +104,11 @@ pub fn accept_target(layout: &Layout, request: &Request) -> Result<(Arch, Target
 }
 
 impl Accepted {
+    /// The same, to be begun only once those builds are in their repositories.
+    pub fn following(self, after: Vec<Predecessor>) -> Accepted {
+        Accepted { after, ..self }
+    }
+
     /// Puts the source RPM into `incoming/` if it is not there.
     pub fn keep(&self, layout: &Layout) -> Result<(), SubmitError> {
         let Some(from) = &self.from else { return Ok(()) };
@@ -125,7 +134,7 @@ fn is_kept(layout: &Layout, name: &SrpmName, sha256: &str) -> Result<bool, Submi
 
 /// Queues an accepted request whose source RPM is kept: every call makes a build of its own.
 pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Result<Submitted, SubmitError> {
-    let Accepted { request, srpm, arch, target, pkgname, evr, sha256, from: _ } = accepted.clone();
+    let Accepted { request, srpm, arch, target, pkgname, evr, sha256, from: _, after } = accepted.clone();
     let stamp = stamps.next(&target, pkgname.clone(), evr.clone(), sha256).await?;
     let path = BuildPath { target: target.clone(), pkgname, timestamp: stamp.timestamp, evr, arch };
     let job = BuildJob {
@@ -136,12 +145,14 @@ pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Res
         scratch: request.scratch,
         submitter: request.submitter,
         stamp: Some(stamp),
+        after,
         tried: Vec::new(),
         last_failure: None,
         extra: Map::new(),
     };
     let priority = if request.now { PRIORITY_NOW } else { PRIORITY };
-    let ids = queue.put(vec![NewJob::new(arch.as_str(), &job, priority)]).await?;
+    let tube = if job.after.is_empty() { arch.as_str() } else { WAITING };
+    let ids = queue.put(vec![NewJob::new(tube, &job, priority)]).await?;
     Ok(Submitted { job, job_id: ids.first().copied().unwrap_or_default(), path })
 }
 
