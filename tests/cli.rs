@@ -193,6 +193,8 @@ async fn a_day_of_waiting() {
     };
     let roles = root.start(&["worker", "notifier"]);
     in_state(State::Delayed).await;
+    // The history hears of it a moment later.
+    site.quiet_but(&[harness::arch()]).await;
     session.run(&root, &["query", "-s", "waiting"]);
     session.run(&root, &["why", "hello"]);
     session.run(&root, &["query"]);
