@@ -14,9 +14,11 @@ use serde::{Deserialize, Serialize};
 use crate::config::RepoOptions;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::metadata::{Made, MetadataError, Repository, Wanted};
-use crate::model::{Layout, Target};
+use crate::model::{Event, Layout, Target};
 use crate::queue::{CREATEREPO, NewJob, PRIORITY_FOLLOW_UP, Queue};
 use crate::shutdown::Shutdown;
+use crate::sys::fs::FileError;
+use crate::upload::finished;
 use waiting::Mover;
 
 /// A request for metadata. Workers send the whole event; a target is all that is needed.
@@ -51,11 +53,24 @@ impl Repogen {
     }
 }
 
+impl Repogen {
+    /// Old workers ask for metadata with the event that tells of their success.
+    fn note_old_successes(&self, jobs: &[Delivery]) -> Result<(), FileError> {
+        let events = jobs.iter().filter_map(|job| serde_json::from_slice::<Event>(&job.job.body).ok());
+        let mut listed = events.filter(|event| self.scratch_in_repo || !event.scratch);
+        listed.try_for_each(|event| finished::note(&self.layout, &event))
+    }
+}
+
 impl Handler for Repogen {
     // Each is a reserved job that must be kept alive.
     const MOST: usize = 200;
 
     async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
+        if let Err(error) = self.note_old_successes(jobs) {
+            tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
+            return vec![Verdict::Release { delay: RETRY, reason: error.to_string() }; jobs.len()];
+        }
         let requests: Vec<Result<Request, serde_json::Error>> =
             jobs.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
         let mut done: BTreeMap<&Target, Verdict> = BTreeMap::new();
@@ -110,6 +125,7 @@ impl Repogen {
             options: self.options.clone(),
         };
         let locked = repository.lock().await?;
+        finished::adopt(&tree, &self.layout.metadata_cache(target))?;
         let target = target.clone();
         let all = Arc::new(move || packages::all(&target, &tree));
         locked.update(Wanted { all, only: None }, None).await

@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::Target;
-use crate::model::record::FILE;
 use crate::sys::fs::FileError;
+use crate::upload::finished;
 
-/// The RPMs of a target's finished builds, relative to its tree, sorted. A folder without `build.json` is not
-/// finished, and is passed over.
+/// The RPMs of a target's finished builds, relative to its tree, sorted. A folder that is not
+/// finished is passed over.
 pub fn all(target: &Target, tree: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut found = Vec::new();
     for package in folders(tree)? {
@@ -36,7 +36,7 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
 
 /// Of one build, those that count for the target; none where it is not finished. Its folder's name ends in its arch.
 pub fn of_build(target: &Target, tree: &Path, build: &Path) -> Result<Vec<PathBuf>, FileError> {
-    if !build.join(FILE).exists() {
+    if !finished::is_finished(build) {
         return Ok(Vec::new());
     }
     let name = build.file_name().unwrap_or_default().to_string_lossy();

@@ -8,6 +8,7 @@ use crate::model::{Arch, Event, Layout, PkgName, Status, Target, Timestamp};
 use crate::queue::{NewJob, PRIORITY_FOLLOW_UP, Queue, TOSIGN};
 use crate::shutdown::Shutdown;
 use crate::sys::fs::{self, FileError};
+use crate::upload::finished;
 
 /// The body of a job in tube `tosign`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -96,7 +97,7 @@ fn stage(layout: &Layout, request: &Request) -> Result<usize, FileError> {
 }
 
 /// The RPMs in a build's folder, if it is a successful build of that arch, not a failed sibling or a scratch
-/// build.
+/// build. Old workers leave no record: of theirs, the request itself tells.
 fn signable(folder: &std::path::Path, request: &Request) -> Vec<String> {
     let record = std::fs::read(folder.join(FILE)).ok();
     let record: Option<BuildRecord> = record.and_then(|text| serde_json::from_slice(&text).ok());
@@ -109,6 +110,10 @@ fn signable(folder: &std::path::Path, request: &Request) -> Vec<String> {
             let files = record.results.into_iter().map(|result| result.file);
             files.filter(|file| request.target.publishes(request.arch, file)).collect()
         }
+        None if request.status == Status::Success => finished::old_results(folder, request.arch)
+            .into_iter()
+            .filter(|file| request.target.publishes(request.arch, file))
+            .collect(),
         _ => Vec::new(),
     }
 }

@@ -1,5 +1,6 @@
 //! Putting a build's results into the bstore: whole, once, and only under a lease.
 
+pub mod finished;
 mod local;
 pub mod rsync;
 
