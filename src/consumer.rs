@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::model::text::plain;
 use crate::queue::{GiveUp, Job, Lease, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::sys::steady;
@@ -34,6 +35,8 @@ pub enum Verdict {
     LeaseLost,
 }
 
+/// Of a reason, so many characters are told.
+const LONGEST_REASON: usize = 1000;
 /// How long one reserve waits.
 const WAIT: Duration = Duration::from_secs(30);
 /// How long to wait after the queue itself failed.
@@ -116,6 +119,8 @@ async fn acknowledge(queue: &Queue, delivery: &Delivery, verdict: Verdict) {
         Verdict::Done => GiveUp::Delete,
         Verdict::Release { delay, reason } => GiveUp::Release { delay, reason },
         Verdict::Bury { reason } => {
+            // It may quote what came from outside.
+            let reason: String = plain(&reason).chars().take(LONGEST_REASON).collect();
             tracing::error!("job {} of tube {} is buried: {reason}", delivery.job.id, delivery.job.tube);
             GiveUp::Bury { reason }
         }

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
+use crate::model::unreadable::Unreadable;
 use crate::model::{Arch, BuildJob, Class, Event, Failure, Status};
 use crate::queue::{LOSSES, NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
@@ -97,18 +98,29 @@ impl Worker {
     }
 
     async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown, life: &Life) -> Verdict {
-        let job: BuildJob = match serde_json::from_slice(&delivery.job.body) {
-            Ok(job) => job,
-            Err(error) => return Verdict::Bury { reason: format!("its body is no build job: {error}") },
-        };
-        let verdict = match &job.stamp {
-            None => self.stamp(&job, delivery).await,
-            Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown, life }).await,
+        let verdict = match BuildJob::read(&delivery.job.body, delivery.job.tube.parse().ok()) {
+            Err(unreadable) => self.refuse(&unreadable).await,
+            Ok(job) => match &job.stamp {
+                None => self.stamp(&job, delivery).await,
+                Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown, life }).await,
+            },
         };
         verdict.unwrap_or_else(|error| Verdict::Release {
             delay: self.config.retry_delay,
             reason: error.to_string(),
         })
+    }
+
+    /// A job that is none is put aside; whoever waits for a build that it names is told.
+    async fn refuse(&self, unreadable: &Unreadable) -> Result<Verdict, QueueError> {
+        let reason = unreadable.to_string();
+        if let Some((job, stamp)) = unreadable.named.as_ref().and_then(|job| Some((job, job.stamp.as_ref()?)))
+        {
+            let failure = Failure::new(Class::Source, "job", &reason);
+            let event = report::event(job, stamp, &self.config.node, Status::Failed, Some(failure));
+            self.queue.put(vec![report::notify(&event)]).await?;
+        }
+        Ok(Verdict::Bury { reason })
     }
 
     /// A job of an old submitter: put again with a stamp, so that every delivery from now on is the same build.

@@ -16,6 +16,7 @@ pub mod name;
 pub mod record;
 pub mod status;
 pub mod text;
+pub mod unreadable;
 
 pub use arch::Arch;
 pub use build::{Attempt, BuildId, BuildPath, Timestamp};
