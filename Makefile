@@ -17,7 +17,7 @@ libdir = $(DESTDIR)$(PREFIX)/lib
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
 shell_scripts = tools/install-deps tools/python-env examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
-	examples/packages/fetch-source tests/mongodb/old_fleet.py
+	examples/packages/fetch-source tests/mongodb/old_fleet.py tests/mixed/old_site.py
 
 .PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
 	check-format check-clippy check-licenses check-scripts
@@ -55,7 +55,7 @@ examples: deps fixtures ## build upstream programs for x86_64 and i386, below ta
 	@examples/build-all
 
 test: deps fixtures ## run every test
-	$(CARGO) test --locked
+	$(CARGO) test --locked --features psk
 
 bench: deps fixtures ## measure
 	@examples/packages/fetch-source $(addprefix examples/packages/,$(measured))
@@ -96,6 +96,10 @@ check-format:
 
 check-clippy:
 	$(CARGO) clippy --all-targets --locked -- -D warnings
+	@# The feature stands on OpenSSL, which tools/install-deps brings.
+	@if pkg-config --exists openssl; then \
+		$(CARGO) clippy --lib --test transport --locked --features psk -- -D warnings; \
+	fi
 
 check-licenses:
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \

@@ -172,7 +172,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("sources", &["url"]),
     ("bstore", &["base_url", "scratch_in_repo", "upload"]),
     ("repo", &["engine", "compression", "verify_every", "keep", "keep_for", "createrepo_options"]),
-    ("tls", &["ca_cert", "tls_cert", "tls_key"]),
+    ("tls", &["ca_cert", "tls_cert", "tls_key", "psk_file", "psk_identity"]),
     ("logs", &["logfile"]),
     ("queue", &["url"]),
     ("history", &["url"]),

@@ -74,7 +74,19 @@ impl Values<'_> {
             tls_cert: self.folder(section, "tls_cert", below),
             tls_key: self.folder(section, "tls_key", below),
             insecure: self.boolean(section, "tls_insecure", false)?,
+            psk_file: self.folder(section, "psk_file", below),
+            psk_identity: self
+                .get(section, "psk_identity")
+                .filter(|name| !name.is_empty())
+                .map(str::to_owned),
         };
+        if let (Some(file), Some(_)) = (self.get(section, "psk_file"), &files.tls_cert) {
+            let wanted = "unset beside a tls_cert: it is the one or the other";
+            return Err(self.bad(section, "psk_file", file, wanted));
+        }
+        if let (Some(identity), None) = (&files.psk_identity, &files.psk_file) {
+            return Err(self.bad(section, "psk_identity", identity, "beside a psk_file that has its key"));
+        }
         if let (Some(key), None) = (self.get(section, "tls_key"), &files.tls_cert) {
             return Err(self.bad(section, "tls_key", key, "beside a tls_cert that it belongs to"));
         }

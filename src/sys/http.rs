@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{ETAG, IF_RANGE, LAST_MODIFIED, RANGE};
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 
 use super::fs::{self, FileError};
-use super::tls::{self, Tls, TlsFiles};
+use super::tls::{self, Tls};
 
 /// No byte for this long is a cut; a transfer itself may take as long as it does.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -41,7 +41,7 @@ impl HttpError {
 #[derive(Debug, Clone)]
 pub struct Http {
     client: Client,
-    files: TlsFiles,
+    tls: Tls,
 }
 
 /// How one try ended without the whole file.
@@ -65,13 +65,35 @@ impl Http {
             .no_proxy()
             .user_agent(concat!("reimzul/", env!("CARGO_PKG_VERSION")))
             .build()?;
-        Ok(Http { client, files: tls.files().clone() })
+        Ok(Http { client, tls: tls.clone() })
     }
 
     /// Whether the server answers at all: any status will do.
     pub async fn answers(&self, url: &Url) -> Result<u16, String> {
-        let answer = self.client.head(url.clone()).send().await;
-        answer.map(|answer| answer.status().as_u16()).map_err(|error| self.told(&error))
+        let answer = self.send(self.client.head(url.clone())).await;
+        answer.map(|answer| answer.status().as_u16())
+    }
+
+    async fn send(&self, request: RequestBuilder) -> Result<Response, String> {
+        let request = request.build().map_err(|error| self.told(&error))?;
+        #[cfg(feature = "psk")]
+        if self.tls.has_psk() && request.url().scheme() == "https" {
+            let sent = tokio::time::timeout(SILENCE, self.send_by_psk(request)).await;
+            return sent.unwrap_or_else(|_| Err(format!("no answer within {} s", SILENCE.as_secs())));
+        }
+        self.client.execute(request).await.map_err(|error| self.told(&error))
+    }
+
+    #[cfg(feature = "psk")]
+    async fn send_by_psk(&self, request: reqwest::Request) -> Result<Response, String> {
+        let url = request.url();
+        let address = url.host_str().zip(url.port_or_known_default());
+        let address =
+            address.and_then(|(host, port)| super::net::Address::new(host.trim_matches(['[', ']']), port));
+        let address = address.ok_or_else(|| format!("{url} names no host"))?;
+        let stream =
+            super::net::connect(&address, Some(&self.tls)).await.map_err(|error| error.to_string())?;
+        super::psk::send(request, stream).await
     }
 
     /// Has the file `to` be what `url` names; with a digest, it is that or an error. What a cut left is in
@@ -105,7 +127,7 @@ impl Http {
         if let Some((size, validator)) = &resumed {
             request = request.header(RANGE, format!("bytes={size}-")).header(IF_RANGE, validator);
         }
-        let answer = request.send().await.map_err(|error| Miss::Again(self.told(&error)))?;
+        let answer = self.send(request).await.map_err(Miss::Again)?;
         let goes_on = match (answer.status(), &resumed) {
             (StatusCode::OK, _) => false,
             (StatusCode::PARTIAL_CONTENT, Some((size, _))) if starts_at(&answer, *size) => true,
@@ -130,7 +152,11 @@ impl Http {
             .open(&part.path)
             .map_err(FileError::at("write", &part.path))?;
         let mut got = 0;
-        while let Some(chunk) = answer.chunk().await.map_err(|error| Miss::Again(self.told(&error)))? {
+        loop {
+            let chunk = tokio::time::timeout(SILENCE, answer.chunk()).await;
+            let silent = |_| Miss::Again(format!("nothing came for {} s", SILENCE.as_secs()));
+            let chunk = chunk.map_err(silent)?.map_err(|error| Miss::Again(self.told(&error)))?;
+            let Some(chunk) = chunk else { break };
             file.write_all(&chunk).map_err(FileError::at("write", &part.path))?;
             got += chunk.len() as u64;
         }
@@ -143,7 +169,7 @@ impl Http {
     }
 
     fn told(&self, error: &reqwest::Error) -> String {
-        if let Some(told) = tls::find(error, &self.files) {
+        if let Some(told) = tls::find(error, self.tls.files()) {
             return told.to_string();
         }
         let mut deepest: &dyn std::error::Error = error;

@@ -9,6 +9,8 @@ pub mod log;
 pub mod mqtt;
 pub mod net;
 pub mod process;
+#[cfg(feature = "psk")]
+pub mod psk;
 pub mod rpm;
 pub mod sandbox;
 pub mod service;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::tls::{self, Tls, TlsError};
+use super::tls::{Tls, TlsError};
 
 /// How long a host has to answer a connection, and then to shake hands.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -90,12 +90,7 @@ pub async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stream, Net
     let _ = tcp.set_nodelay(true);
     let Some(tls) = tls else { return Ok(Box::new(tcp)) };
     let secured = tokio::time::timeout(PATIENCE, tls.handshake(&address.host, tcp)).await.map_err(silent)?;
-    match secured {
-        Ok(stream) => Ok(Box::new(stream)),
-        Err(error) => {
-            Err(NetError::Tls { address: address.clone(), source: tls::explain(&error, tls.files()) })
-        }
-    }
+    secured.map_err(|source| NetError::Tls { address: address.clone(), source })
 }
 
 #[cfg(test)]

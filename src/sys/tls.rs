@@ -13,7 +13,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+
+use super::net::Stream;
+#[cfg(feature = "psk")]
+use super::psk;
 
 /// A certificate that ends within this many days is warned of.
 const WARN_DAYS: i64 = 30;
@@ -31,11 +34,23 @@ pub struct TlsFiles {
     pub tls_key: Option<PathBuf>,
     /// Take any certificate of a server for good.
     pub insecure: bool,
+    /// Keys that we share with servers, in place of certificates; lines `IDENTITY:KEY`.
+    pub psk_file: Option<PathBuf>,
+    /// Whose key of that file; unset: the first.
+    pub psk_identity: Option<String>,
 }
 
 impl Default for TlsFiles {
     fn default() -> TlsFiles {
-        TlsFiles { section: "tls", ca_cert: None, tls_cert: None, tls_key: None, insecure: false }
+        TlsFiles {
+            section: "tls",
+            ca_cert: None,
+            tls_cert: None,
+            tls_key: None,
+            insecure: false,
+            psk_file: None,
+            psk_identity: None,
+        }
     }
 }
 
@@ -58,6 +73,14 @@ pub enum TlsError {
     Wanted(&'static str),
     #[error("the server does not accept our certificate ({}): it says '{alert}'; have it signed by the CA that the server trusts", path.display())]
     Refused { path: PathBuf, alert: String },
+    #[error(
+        "psk_file in section [tls] cannot be used: this program was built without pre-shared keys; build it with `cargo build --release --features psk`, or use certificates"
+    )]
+    NoPsk,
+    #[error("the file of pre-shared keys {} {reason}", path.display())]
+    PskFile { path: PathBuf, reason: String },
+    #[error("the server and we do not agree by the key of {identity} in {} ({said}); have the same line {identity}:KEY on both sides", path.display())]
+    Psk { identity: String, path: PathBuf, said: String },
     #[error("no TLS could be agreed on: {0}; is this a TLS port?")]
     Other(String),
 }
@@ -66,9 +89,11 @@ pub enum TlsError {
 #[derive(Debug, Clone)]
 pub struct Tls {
     config: Arc<ClientConfig>,
-    files: TlsFiles,
+    files: Arc<TlsFiles>,
     own: Option<String>,
     noticed: Noticed,
+    #[cfg(feature = "psk")]
+    psk: Option<Arc<psk::Secret>>,
 }
 
 /// The last warning of a server's certificate that ends soon.
@@ -76,6 +101,9 @@ type Noticed = Arc<Mutex<Option<String>>>;
 
 impl Tls {
     pub fn open(files: &TlsFiles) -> Result<Tls, TlsError> {
+        if let Some(file) = &files.psk_file {
+            return Tls::with_psk(files, file);
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let other = |error: &dyn Error| TlsError::Other(error.to_string());
         let roots = Arc::new(roots(files)?);
@@ -102,7 +130,38 @@ impl Tls {
         if let Some(warning) = &own {
             tracing::warn!("{warning}");
         }
-        Ok(Tls { config: Arc::new(config), files: files.clone(), own, noticed })
+        Ok(Tls {
+            config: Arc::new(config),
+            files: Arc::new(files.clone()),
+            own,
+            noticed,
+            #[cfg(feature = "psk")]
+            psk: None,
+        })
+    }
+
+    #[cfg(not(feature = "psk"))]
+    fn with_psk(_: &TlsFiles, _: &Path) -> Result<Tls, TlsError> {
+        Err(TlsError::NoPsk)
+    }
+
+    /// Whoever uses rustls nevertheless trusts nobody.
+    #[cfg(feature = "psk")]
+    fn with_psk(files: &TlsFiles, file: &Path) -> Result<Tls, TlsError> {
+        let psk = psk::Secret::read(file, files.psk_identity.as_deref())?;
+        let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsError::Other(error.to_string()))?
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let config = Arc::new(config);
+        let files = Arc::new(files.clone());
+        Ok(Tls { config, files, own: None, noticed: Noticed::default(), psk: Some(Arc::new(psk)) })
+    }
+
+    #[cfg(feature = "psk")]
+    pub(super) fn has_psk(&self) -> bool {
+        self.psk.is_some()
     }
 
     pub fn files(&self) -> &TlsFiles {
@@ -120,13 +179,16 @@ impl Tls {
         self.own.clone().into_iter().chain(server).collect()
     }
 
-    pub(super) async fn handshake(
-        &self,
-        host: &str,
-        tcp: TcpStream,
-    ) -> std::io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
-        TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await
+    pub(super) async fn handshake(&self, host: &str, tcp: TcpStream) -> Result<Stream, TlsError> {
+        #[cfg(feature = "psk")]
+        if let Some(psk) = &self.psk {
+            return psk.handshake(tcp).await;
+        }
+        let name =
+            ServerName::try_from(host.to_owned()).map_err(|error| TlsError::Other(error.to_string()))?;
+        let secured = TlsConnector::from(Arc::clone(&self.config)).connect(name, tcp).await;
+        let stream = secured.map_err(|error| explain(&error, &self.files))?;
+        Ok(Box::new(stream))
     }
 }
 

@@ -63,8 +63,9 @@ pub fn old_results(folder: &Path, arch: Arch) -> Vec<String> {
 fn rpms(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let mut found: Vec<String> =
-        names.filter(|name| name.ends_with(".rpm") && !name.starts_with('.')).collect();
+    let is_rpm = |name: &String| Path::new(name).extension().is_some_and(|extension| extension == "rpm");
+    // rsync's unfinished files begin with a dot.
+    let mut found: Vec<String> = names.filter(is_rpm).filter(|name| !name.starts_with('.')).collect();
     found.sort();
     found
 }

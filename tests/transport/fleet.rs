@@ -51,13 +51,26 @@ pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
 
 /// nginx on a port, with TLS and client certificates, serving `incoming` below /reimzul-incoming/.
 pub fn nginx(work: &Path, incoming: &Path, port: u16) -> Server {
+    let tls = format!(
+        "ssl_certificate {0}/server.pem; ssl_certificate_key {0}/server.pem;\n\
+         ssl_client_certificate {0}/ca.pem; ssl_verify_client on;",
+        work.display()
+    );
+    nginx_with(work, incoming, port, "ssl", &tls)
+}
+
+/// The same without TLS.
+pub fn nginx_plain(work: &Path, incoming: &Path, port: u16) -> Server {
+    nginx_with(work, incoming, port, "", "")
+}
+
+fn nginx_with(work: &Path, incoming: &Path, port: u16, kind: &str, tls: &str) -> Server {
     let work = work.display();
     let text = format!(
         "daemon off; master_process off; user root; pid {work}/nginx.pid; error_log {work}/nginx.log;\nevents {{}}\n\
          http {{ access_log off; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;\n\
          uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5;\n\
-         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {work}/server.pem; ssl_certificate_key {work}/server.pem;\n\
-         ssl_client_certificate {work}/ca.pem; ssl_verify_client on;\n\
+         server {{ listen 127.0.0.1:{port} {kind}; {tls}\n\
          location /reimzul-incoming/ {{ alias {}/; autoindex on; }} }} }}\n",
         incoming.display()
     );

@@ -6,3 +6,4 @@ mod harness;
 
 mod certificates;
 mod path;
+mod stunnel;
