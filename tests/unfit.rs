@@ -10,6 +10,9 @@ use reimzul::model::Status;
 use reimzul::queue::{CREATEREPO, NOTIFY, NewJob, State, TOSIGN};
 use serde_json::{Value, json};
 
+/// The server's, for a job.
+const LIMIT: usize = 8 << 20;
+
 fn job(field: &str, value: Value) -> Vec<u8> {
     let mut job = json!({"srpm": "hello-1.0-1.src.rpm", "arch": arch(), "target": target(), "disttag": ".el9",
         "scratch": false, "submitter": "kb"});
@@ -60,6 +63,8 @@ fn bodies() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         job("evr", json!("1;2")),
         job("build_id", json!("a/../../b")),
         job("tried", json!("everywhere")),
+        // What is to be told of it has no room any more.
+        job("padding", json!("x".repeat(LIMIT - 300))),
     ];
     (nameless, named)
 }
@@ -67,7 +72,7 @@ fn bodies() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_jobs_are_put_aside_told_of_and_hold_nothing_up() {
     need_createrepo();
-    let server = Beanstalkd::with_limit(8 << 20);
+    let server = Beanstalkd::with_limit(LIMIT);
     let root = Root::with(&format!("[queue]\nurl = {}\n", server.url()));
     let site = root.site();
     let (nameless, named) = bodies();

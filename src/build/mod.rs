@@ -98,12 +98,20 @@ impl Worker {
     }
 
     async fn handle(&self, delivery: &Delivery, shutdown: &Shutdown, life: &Life) -> Verdict {
-        let verdict = match BuildJob::read(&delivery.job.body, delivery.job.tube.parse().ok()) {
+        let (body, tube) = (&delivery.job.body, delivery.job.tube.parse().ok());
+        let verdict = match BuildJob::read(body, tube) {
             Err(unreadable) => self.refuse(&unreadable).await,
             Ok(job) => match &job.stamp {
                 None => self.stamp(&job, delivery).await,
                 Some(stamp) => self.work(&job, stamp, Under { delivery, shutdown, life }).await,
             },
+        };
+        let verdict = match verdict {
+            // With what is added to it, it will never get through.
+            Err(error @ QueueError::TooLarge { .. }) => {
+                self.refuse(&Unreadable::new(&error.to_string(), body, tube)).await
+            }
+            other => other,
         };
         verdict.unwrap_or_else(|error| Verdict::Release {
             delay: self.config.retry_delay,
@@ -117,7 +125,7 @@ impl Worker {
         if let Some((job, stamp)) = unreadable.named.as_ref().and_then(|job| Some((job, job.stamp.as_ref()?)))
         {
             let failure = Failure::new(Class::Source, "job", &reason);
-            let event = report::event(job, stamp, &self.config.node, Status::Failed, Some(failure));
+            let event = Event::of(job, stamp, &self.config.node, Status::Failed, Some(failure));
             self.queue.put(vec![report::notify(&event)]).await?;
         }
         Ok(Verdict::Bury { reason })

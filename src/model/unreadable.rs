@@ -5,6 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::answer::FIELD;
 use super::job::Stamp;
 use super::{Arch, BuildId, BuildJob, PkgName, Timestamp, VersionRelease};
 
@@ -21,15 +22,20 @@ pub struct Unreadable {
     pub named: Option<Box<BuildJob>>,
 }
 
+impl Unreadable {
+    /// What is wrong may quote the body.
+    pub fn new(why: &str, body: &[u8], tube: Option<Arch>) -> Unreadable {
+        let why = super::text::plain(why).chars().take(LONGEST).collect();
+        Unreadable { why, named: named(body, tube).map(Box::new) }
+    }
+}
+
 impl BuildJob {
     /// Reads the body of a job in the tube of `arch`.
     pub fn read(body: &[u8], tube: Option<Arch>) -> Result<BuildJob, Unreadable> {
         let read: Result<BuildJob, String> = serde_json::from_slice(body).map_err(|error| error.to_string());
         read.and_then(|job| if job.stamp.is_none() { fit_to_be_stamped(body).map(|()| job) } else { Ok(job) })
-            .map_err(|why| {
-                let why = super::text::plain(&why).chars().take(LONGEST).collect();
-                Unreadable { why, named: named(body, tube).map(Box::new) }
-            })
+            .map_err(|why| Unreadable::new(&why, body, tube))
     }
 }
 
@@ -70,7 +76,11 @@ fn named(body: &[u8], tube: Option<Arch>) -> Option<BuildJob> {
         after: Vec::new(),
         tried: Vec::new(),
         last_failure: None,
-        extra: Map::new(),
+        // Who asked for it waits for an answer.
+        extra: fields
+            .into_iter()
+            .filter(|(name, value)| name == FIELD && value.to_string().len() < 100)
+            .collect(),
     })
 }
 
