@@ -337,6 +337,7 @@ async fn signs_of_life_are_kept_the_newest_of_each_worker(history: &History) {
     let sign = |builder: &str, worker: &str, time: i64, stopped: bool| Builder {
         builder: builder.into(),
         worker: worker.into(),
+        machine: String::new(),
         arch: Arch::X86_64,
         tubes: vec!["x86_64".into()],
         slots: 1,

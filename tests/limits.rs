@@ -176,3 +176,25 @@ async fn nobody_who_does_not_listen_is_told() {
     worker.stop();
     assert_eq!(site.queue.list(Some(reimzul::queue::BUILDERS)).await.unwrap().len(), 0);
 }
+
+#[tokio::test]
+async fn two_machines_of_one_name_are_noticed() {
+    let server = harness::beanstalkd::Beanstalkd::start();
+    let root = || Root::with(&format!("[queue]\nurl = {}\n", server.url()));
+    let (controller, one, other) = (root(), root(), root());
+    let mut notifier = controller.start(&["notifier"]);
+    let stats = || controller.run(&["stats"]).ok().out;
+    let (_first, _second) = (one.start_on("twin", &["worker"]), one.start_on("single", &["worker"]));
+    eventually("both are heard", async || {
+        let said = stats();
+        (said.contains("twin") && said.contains("single")).then_some(())
+    })
+    .await;
+    assert!(!stats().contains("more than one machine"), "{}", stats());
+    let _third = other.start_on("twin", &["worker"]);
+    notifier.until_it_says("more than one machine is called twin");
+    eventually("stats tells", async || {
+        stats().contains("more than one machine is called twin").then_some(())
+    })
+    .await;
+}

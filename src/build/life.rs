@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::model::builder::INTERVAL;
 use crate::model::{Arch, BuildPath, Builder, Size};
 use crate::queue::{BUILDERS, NewJob, PRIORITY_SIGN_OF_LIFE, Queue, QueueError};
-use crate::sys::fs;
+use crate::sys::{fs, machine};
 
 /// How often free space is looked at, and changes are told.
 const LOOK: Duration = Duration::from_secs(1);
@@ -58,7 +58,8 @@ impl Life {
         let life = Life {
             sign: Builder {
                 builder: config.node.clone(),
-                worker: std::process::id().to_string(),
+                worker: format!("{}.{}", machine::id(), std::process::id()),
+                machine: machine::id(),
                 arch,
                 tubes: tubes.to_vec(),
                 slots: config.slots,

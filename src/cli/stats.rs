@@ -4,8 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
-use crate::model::Builder;
 use crate::model::text::plain;
+use crate::model::{Builder, builder};
 use crate::queue::{Entry, State, TubeStats, WAITING};
 use crate::role::Site;
 
@@ -113,6 +113,9 @@ fn show_builders(builders: &[Builder]) {
         ]);
     }
     ui::print(&table);
+    for name in builder::shared_names(builders, now) {
+        ui::say!("{}", plain(&builder::told_of_shared(name)));
+    }
     for builder in builders {
         if let Some(said) = remark(builder, now) {
             ui::say!("{} {}", plain(&builder.builder), plain(&said));

@@ -1,5 +1,7 @@
 //! What a worker tells of itself in tube `builders`, and what is kept of it: its last sign of life.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde::{Deserialize, Serialize};
 
 use super::{Arch, Limits, Size};
@@ -9,8 +11,11 @@ use super::{Arch, Limits, Size};
 pub struct Builder {
     /// The node's name, as events have it.
     pub builder: String,
-    /// Tells several workers on one node apart.
+    /// Tells several workers of one name apart, be they on one machine or not.
     pub worker: String,
+    /// Tells machines of one name apart.
+    #[serde(default)]
+    pub machine: String,
     pub arch: Arch,
     /// Where it takes jobs from.
     pub tubes: Vec<String>,
@@ -46,4 +51,24 @@ impl Builder {
         let silence = now - self.time;
         (!self.stopped && silence > 3 * INTERVAL).then_some(silence)
     }
+}
+
+/// What comes a little late is no silence yet.
+const GRACE: i64 = 15;
+
+/// Names under which more than one machine builds. One that was cut off and started anew is taken for two until its
+/// former sign is old.
+pub fn shared_names(signs: &[Builder], now: i64) -> Vec<&str> {
+    let mut machines: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    for sign in signs.iter().filter(|sign| !sign.stopped && now - sign.time <= INTERVAL + GRACE) {
+        machines.entry(&sign.builder).or_default().insert(&sign.machine);
+    }
+    machines.into_iter().filter(|(_, machines)| machines.len() > 1).map(|(name, _)| name).collect()
+}
+
+/// What to do about it.
+pub fn told_of_shared(name: &str) -> String {
+    format!(
+        "more than one machine is called {name}: who fails at a job cannot leave it to the other; give each a name of its own"
+    )
 }

@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
-use crate::model::{Builder, Event, Status};
+use crate::model::text::plain;
+use crate::model::{Builder, Event, Status, builder};
 use crate::queue::{BUILDERS, NOTIFY, NewJob, Queue};
 use crate::shutdown::Shutdown;
 use crate::sys::fs::FileError;
@@ -136,13 +137,28 @@ impl Notifier {
     /// A sign of life is worth no second try: the next one says more.
     async fn heard_of(&self, delivery: &Delivery) -> Verdict {
         let kept = match serde_json::from_slice::<Builder>(&delivery.job.body) {
-            Ok(sign) => self.history.heard_of(&sign).await.map_err(|error| error.to_string()),
+            Ok(sign) => {
+                self.notice_namesakes(&sign).await;
+                self.history.heard_of(&sign).await.map_err(|error| error.to_string())
+            }
             Err(error) => Err(error.to_string()),
         };
         if let Err(error) = kept {
             tracing::warn!("a builder's sign of life is not kept: {error}");
         }
         Verdict::Done
+    }
+
+    /// Warns when a worker begins under a name that another machine has.
+    async fn notice_namesakes(&self, sign: &Builder) {
+        let Ok(mut known) = self.history.builders().await else { return };
+        if known.iter().any(|other| other.worker == sign.worker) {
+            return;
+        }
+        known.push(sign.clone());
+        if builder::shared_names(&known, sign.time).contains(&sign.builder.as_str()) {
+            tracing::warn!("{}", plain(&builder::told_of_shared(&sign.builder)));
+        }
     }
 
     async fn send(&self, sink: Sink, event: &Event) -> Result<(), String> {

@@ -6,6 +6,7 @@ pub mod fs;
 pub mod http;
 pub mod ini;
 pub mod log;
+pub mod machine;
 pub mod mqtt;
 pub mod net;
 pub mod process;

@@ -112,13 +112,21 @@ impl Root {
         Process::start(command)
     }
 
-    /// Starts roles as if on another machine: in a namespace that has a node name of its own.
+    /// Starts roles as if on another machine: in namespaces that have a node name and a boot id of their own.
     pub fn start_on(&self, node: &'static str, arguments: &[&str]) -> Process {
+        use nix::mount::{MsFlags, mount};
+        use nix::sched::{CloneFlags, unshare};
         use std::os::unix::process::CommandExt;
         let mut command = self.command(&[&["run"], arguments].concat());
+        self.write(&format!("boot_id-{node}"), &uuid::Uuid::new_v4().to_string());
+        let boot_id = self.join(format!("boot_id-{node}"));
         let enter = move || {
-            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWUTS)?;
-            Ok(nix::unistd::sethostname(node)?)
+            let (nothing, ours) = (None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE);
+            unshare(CloneFlags::CLONE_NEWUTS | CloneFlags::CLONE_NEWNS)?;
+            nix::unistd::sethostname(node)?;
+            mount(nothing, "/", nothing, ours, nothing)?;
+            let place = "/proc/sys/kernel/random/boot_id";
+            Ok(mount(Some(&boot_id), place, nothing, MsFlags::MS_BIND, nothing)?)
         };
         // SAFETY: both are mere system calls.
         unsafe { command.pre_exec(enter) };

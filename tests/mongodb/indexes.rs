@@ -82,6 +82,7 @@ fn sign(worker: &str, time: i64) -> Builder {
     Builder {
         builder: "b1".into(),
         worker: worker.into(),
+        machine: String::new(),
         arch: Arch::X86_64,
         tubes: Vec::new(),
         slots: 1,
