@@ -99,6 +99,12 @@ impl Queue {
                 other => return Err(self.not_wanted(Some(other))),
             }
         }
+        // Why it was buried is past once it was kicked; of a whole tube nobody says which jobs that are.
+        for (_, id, _) in taken.iter().filter(|(story, ..)| number(story, "kicks") > 0) {
+            if let Err(error) = self.forget_why(*id).await {
+                tracing::warn!("the reason why job {id} was buried is still noted: {error}");
+            }
+        }
         Ok(self.hold(consumer, taken))
     }
 
