@@ -108,3 +108,50 @@ async fn a_store_that_is_away_when_a_build_ends_is_waited_for() {
     assert!(ups.load(Ordering::SeqCst) <= 0, "it was cut too seldom");
     assert!(record(&store.join(format!("bstore/repo/{}", submitted.path))).attempt.ends_with("-1"));
 }
+
+/// A file system of so many bytes, gone with the value.
+struct Small(std::path::PathBuf);
+
+impl Small {
+    fn at(path: &std::path::Path, size: &str) -> Small {
+        std::fs::create_dir_all(path).unwrap();
+        let nothing = None::<&str>;
+        let options = format!("size={size}");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(nothing, path, Some("tmpfs"), flags, Some(options.as_str())).unwrap();
+        Small(path.to_owned())
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_store_publishes_nothing_and_what_was_built_is_sent_when_there_is_room() {
+    let (root, store) = (Root::new(), Root::new());
+    let work = root.join("hosts");
+    let disk = Small::at(&store.join("bstore"), "256k");
+    std::fs::write(disk.0.join("full"), vec![0; 252 << 10]).unwrap();
+    let port = free_port();
+    let _rsyncd = fleet::rsyncd(&work, &disk.0, port);
+    let upload = format!("[bstore]\nupload = rsync://127.0.0.1:{port}/reimzul-bstore\n");
+    root.write("reimzul.ini", &format!("[worker]\nengine = null\nretry_delay = 0\ntries = 2\n{upload}"));
+    let site = root.site();
+    let worker = root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("full", 1)).await;
+    let result = site.result(&submitted).await;
+    let failure = result.event.failure.expect("it cannot have been a success");
+    assert!(failure.to_string().contains("the bstore's disk is full; make room there"), "{failure}");
+    assert!(!store.join(format!("bstore/repo/{}/build.json", submitted.path)).exists());
+
+    std::fs::remove_file(disk.0.join("full")).unwrap();
+    root.run(&["kick", &submitted.path.to_string()]).ok();
+    let place = store.join(format!("bstore/repo/{}", submitted.path));
+    crate::harness::eventually("it is sent", async || place.join("build.json").exists().then_some(())).await;
+    assert!(record(&place).attempt.contains('-'));
+    worker.stop();
+    assert_eq!(store.files("bstore/upload"), Vec::<String>::new());
+}
