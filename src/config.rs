@@ -186,7 +186,8 @@ const KNOWN: &[(&str, &[&str])] = &[
 const UNUSED: &[(&str, &str)] =
     &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
 
-type Sections = BTreeMap<String, BTreeMap<String, String>>;
+/// Settings as they stand in a file: keys with their values, by section.
+pub type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
 impl Config {
     /// `file` as given on the command line; else `reimzul.ini` in the root given; else the site's. `root`
@@ -209,10 +210,10 @@ impl Config {
         }
     }
 
-    fn from_text(text: &str, file: Option<&Path>, root: Option<&Path>) -> Result<Config, ConfigError> {
+    /// What a file with this text says.
+    pub fn from_text(text: &str, file: Option<&Path>, root: Option<&Path>) -> Result<Config, ConfigError> {
         let name = file.map_or_else(|| "the defaults".to_owned(), |file| file.display().to_string());
-        let sections = parse(text, &name)?;
-        check_names(&sections, &name)?;
+        let sections = sections(text, &name)?;
         let values = Values { file: &name, sections: &sections };
         let own_root = root.map(Path::to_owned).or_else(|| values.get("reimzul", "root").map(PathBuf::from));
         let root = own_root.clone().unwrap_or_else(|| SITE_ROOT.into());
@@ -260,6 +261,13 @@ impl Config {
             unused: unused(&sections),
         })
     }
+}
+
+/// The settings in a text, which `file` names in errors: each name is known, no value looked at.
+pub fn sections(text: &str, file: &str) -> Result<Sections, ConfigError> {
+    let sections = parse(text, file)?;
+    check_names(&sections, file)?;
+    Ok(sections)
 }
 
 /// Python's configparser dialect, which existing files are written in.

@@ -40,7 +40,8 @@ fn a_builder_is_told_its_hosts_and_a_second_run_changes_nothing() {
 
 #[test]
 fn each_roles_configuration_is_understood_whole() {
-    for role in [&CONTROLLER[..3], &BUILDER[..], &["bstore", "--controller", "ctl"][..]] {
+    let (bstore, client) = (["bstore", "--controller", "ctl"], ["client", "--controller", "ctl"]);
+    for role in [&CONTROLLER[..3], &BUILDER, &bstore, &client] {
         let dest = tempfile::tempdir().unwrap();
         init(dest.path(), role).ok();
         let config = dest.path().join("etc/reimzul/reimzul.ini");
@@ -85,6 +86,7 @@ fn a_dry_run_writes_nothing_and_what_cannot_be_meant_is_refused() {
         &["bstore"],
         &["builder", "--controller", "ctl"],
         &["client"],
+        &["controller", "--settings", "nowhere.ini"],
         &["bstore", "--controller", "ctl", "--ca"],
     ] {
         let ran = init(dest.path(), bad);
@@ -92,6 +94,74 @@ fn a_dry_run_writes_nothing_and_what_cannot_be_meant_is_refused() {
         assert!(!ran.err.is_empty(), "{bad:?}");
     }
     assert_eq!(walk(dest.path()), Vec::<std::path::PathBuf>::new());
+}
+
+#[test]
+fn the_sites_settings_go_into_the_configuration_and_wrong_ones_are_told() {
+    let dest = tempfile::tempdir().unwrap();
+    let (file, site) = (dest.path().join("etc/reimzul/reimzul.ini"), dest.path().join("site.ini"));
+    let with = |settings: &str, more: &[&str]| {
+        std::fs::write(&site, settings).unwrap();
+        init(dest.path(), &[&BUILDER[..], &["--settings", site.to_str().unwrap()], more].concat())
+    };
+    with("[worker]\nslots = 4\nmemory = 8G\n", &[]).ok();
+    let said = reimzul(&["--config", file.to_str().unwrap(), "check-config", "--json"]).json();
+    assert_eq!(said["slots"], 4);
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("# How many builds at once.\nslots = 4\n"), "{text}");
+
+    let again = with("[worker]\nslots = 4\nmemory = 8G\n", &["--json"]).ok().json();
+    let states = |said: &serde_json::Value| {
+        let mut states: Vec<String> = Vec::new();
+        for file in said["files"].as_array().unwrap() {
+            let state = file["state"].as_str().unwrap();
+            if state != "unchanged" {
+                states.push(format!("{state} {}", file["path"].as_str().unwrap()));
+            }
+        }
+        states
+    };
+    assert_eq!(states(&again), Vec::<String>::new());
+    let changed = with("[worker]\nslots = 5\n", &["--json"]);
+    assert_eq!((changed.code, &changed.json()["written"]), (2, &serde_json::json!(false)));
+    assert_eq!(states(&changed.json()), [format!("differs {}", file.display())]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    let forced = with("[worker]\nslots = 5\n", &["--json", "--force"]).ok().json();
+    assert_eq!(forced["written"], true);
+    assert_eq!(forced["units"], serde_json::json!(["reimzul-stunnel", "reimzul-worker@1", "reimzul.target"]));
+
+    for (bad, told) in [
+        ("[worker]\nslts = 5\n", "unknown key 'slts' in section [worker], did you mean 'slots'?"),
+        ("[worker]\nslots = many\n", "slots in section [worker] is 'many'"),
+        ("[worker\n", "site.ini"),
+    ] {
+        let ran = with(bad, &["--force"]);
+        assert_eq!(ran.code, 3, "{ran:?}");
+        assert!(ran.err.contains(told), "{ran:?}");
+    }
+    assert!(std::fs::read_to_string(&file).unwrap().contains("\nslots = 5\n"), "nothing was written");
+}
+
+#[test]
+fn a_certificate_is_renewed_when_its_end_is_near_and_kept_else() {
+    let dest = tempfile::tempdir().unwrap();
+    init(dest.path(), &CONTROLLER).ok();
+    let issued = dest.path().join("etc/reimzul/ca/issued/h");
+    let renewed = |more: &[&str]| {
+        let said =
+            certificate(dest.path(), &[&["h", "--json", "--renew-before", "30"], more].concat()).ok().json();
+        assert_eq!(said[0]["folder"], issued.to_str().unwrap());
+        said[0]["new"].as_bool().unwrap()
+    };
+    assert!(renewed(&["--days", "20"]), "there was none");
+    assert!(renewed(&["--days", "40"]), "its end was near");
+    let kept = std::fs::read(issued.join("host.pem")).unwrap();
+    assert!(!renewed(&[]));
+    assert_eq!(std::fs::read(issued.join("host.pem")).unwrap(), kept);
+    std::fs::write(issued.join("ca.pem"), "another's").unwrap();
+    assert!(renewed(&[]), "another authority's");
+    std::fs::write(issued.join("host.pem"), "rubbish").unwrap();
+    assert!(renewed(&[]));
 }
 
 #[test]

@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use serde_json::json;
 
 use super::{Done, Failure, exit, ui};
+use crate::config::{self, Config};
 use crate::init::ca::{Ca, HOST_DAYS};
-use crate::init::{self, HostRole, Hosts, State};
+use crate::init::{self, HostRole, Hosts, Planned, Settings, State};
+use crate::sys::ini;
 
 /// Write the configuration of a host of a fleet
 #[derive(Debug, Args)]
@@ -18,12 +21,13 @@ overwritten. docs/deploy.md goes through the whole set-up.
 Examples:
   reimzul init controller --controller ctl.example.org --ca
   reimzul init bstore --controller ctl.example.org
-  reimzul init builder --controller ctl.example.org --bstore store.example.org")]
+  reimzul init builder --controller ctl.example.org --bstore store.example.org
+  reimzul init client --controller ctl.example.org --settings client.ini")]
 pub struct Init {
     /// What this host is
     role: HostRole,
     /// The controller's name, by which others reach it [default on it: this host's name]
-    #[arg(long, value_name = "HOST", value_parser = host, required_if_eq_any([("role", "builder"), ("role", "bstore")]))]
+    #[arg(long, value_name = "HOST", value_parser = host, required_if_eq_any([("role", "builder"), ("role", "bstore"), ("role", "client")]))]
     controller: Option<String>,
     /// The bstore's name, by which others reach it
     #[arg(long, value_name = "HOST", value_parser = host, required_if_eq("role", "builder"))]
@@ -31,6 +35,9 @@ pub struct Init {
     /// On a controller: make the fleet's own authority, and this host's certificate
     #[arg(long)]
     ca: bool,
+    /// The site's own settings (an INI file, - for stdin), to go into the configuration
+    #[arg(long, value_name = "FILE")]
+    settings: Option<PathBuf>,
     /// Write below this folder
     #[arg(long, value_name = "DIR", default_value = "/")]
     dest: PathBuf,
@@ -48,7 +55,7 @@ pub(super) const CA: &str = "etc/reimzul/ca";
 const TLS: &str = "etc/reimzul/tls";
 
 impl Init {
-    pub fn run(&self) -> Done {
+    pub fn run(&self, as_json: bool) -> Done {
         if self.ca && self.role != HostRole::Controller {
             return Err(Failure::Usage("--ca is for the controller: the authority is there".into()));
         }
@@ -56,45 +63,76 @@ impl Init {
             controller: self.controller.clone().unwrap_or_else(own_name),
             bstore: self.bstore.clone().unwrap_or_default(),
         };
-        let files = init::plan(self.role, &hosts, &self.dest)?;
-        for file in &files {
-            list(file.state, &file.path);
-        }
-        if self.ca {
-            self.list_certificates();
-        }
-        if self.dry_run {
-            return Ok(exit::OK);
-        }
-        if !self.force && files.iter().any(|file| file.state == State::Differs) {
-            ui::say!("Nothing was written: --force overwrites what differs.");
-            return Ok(exit::USAGE);
-        }
-        init::write(&files)?;
-        if self.ca {
+        let files = init::plan(self.role, &hosts, &self.settings()?, &self.dest)?;
+        check(&files)?;
+        let mut listed: Vec<(State, &Path)> = files.iter().map(|file| (file.state, &*file.path)).collect();
+        let certificates = self.certificates();
+        listed.extend(certificates.iter().map(|(state, path)| (*state, path.as_path())));
+        let differs = listed.iter().any(|(state, _)| *state == State::Differs);
+        let writes = !self.dry_run && (self.force || !differs);
+        if writes {
+            init::write(&files)?;
             self.certify(&hosts.controller)?;
         }
-        if self.dest == Path::new("/") {
-            self.tell_what_is_next(&hosts);
+        if as_json {
+            self.print(&listed, writes);
+        } else {
+            self.tell(&listed, writes, &hosts);
         }
-        Ok(exit::OK)
+        Ok(if writes || self.dry_run { exit::OK } else { exit::USAGE })
     }
 
-    fn list_certificates(&self) {
-        for path in [self.dest.join(CA).join("ca.pem"), self.dest.join(TLS).join("host.pem")] {
-            list(if path.exists() { State::Same } else { State::New }, &path);
+    fn settings(&self) -> Result<Settings, Failure> {
+        let Some(file) = &self.settings else { return Ok(Settings::new()) };
+        let is_stdin = file == Path::new("-");
+        let text = if is_stdin { std::io::read_to_string(std::io::stdin()) } else { ini::read(file) };
+        let name = if is_stdin { "standard input".into() } else { file.display().to_string() };
+        let text =
+            text.map_err(|error| Failure::Usage(format!("cannot read the settings {name}: {error}")))?;
+        Ok(config::sections(&text, &name)?)
+    }
+
+    fn print(&self, listed: &[(State, &Path)], written: bool) {
+        let files: Vec<_> =
+            listed.iter().map(|(state, path)| json!({"path": path, "state": state.as_str()})).collect();
+        ui::print_json(&json!({"files": files, "written": written, "units": self.role.units(),
+            "roles": self.role.roles()}));
+    }
+
+    fn tell(&self, listed: &[(State, &Path)], written: bool, hosts: &Hosts) {
+        for (state, path) in listed {
+            ui::say!("{:<9}  {}", state.as_str(), path.display());
         }
+        if !written && !self.dry_run {
+            ui::say!("Nothing was written: --force overwrites what differs.");
+        }
+        if written && self.dest == Path::new("/") {
+            self.tell_what_is_next(hosts);
+        }
+    }
+
+    /// The fleet's authority and this host's certificate, where they are asked for.
+    fn certificates(&self) -> Vec<(State, PathBuf)> {
+        let paths = [self.dest.join(CA).join("ca.pem"), self.dest.join(TLS).join("host.pem")];
+        let asked = paths.into_iter().filter(|_| self.ca);
+        asked.map(|path| (if path.exists() { State::Same } else { State::New }, path)).collect()
     }
 
     /// The authority and the controller's own certificate, where they are not there yet.
     fn certify(&self, controller: &str) -> Result<(), Failure> {
+        if !self.ca {
+            return Ok(());
+        }
         let ca = Ca::create(&self.dest.join(CA), &format!("Reimzul at {controller}"))?;
         let own = self.dest.join(TLS);
         if own.join("host.pem").exists() { Ok(()) } else { Ok(ca.issue_into(&own, controller, HOST_DAYS)?) }
     }
 
     fn tell_what_is_next(&self, hosts: &Hosts) {
-        ui::say!("Next, with {} installed:", self.role.programs().join(", "));
+        match self.role.programs() {
+            [] => ui::say!("Next, here:"),
+            programs => ui::say!("Next, with {} installed:", programs.join(", ")),
+        }
         if self.role != HostRole::Controller && !Path::new("/").join(TLS).join("host.pem").exists() {
             ui::say!("  # on {}: a certificate for this host, copied to it", hosts.controller);
             let (me, from) = (own_name(), format!("/{CA}/issued"));
@@ -107,18 +145,19 @@ impl Init {
             // The overlay engine's user needs them (subuid(5)); mock does not, and they do it no harm.
             ui::say!("  usermod --add-subuids 200000-265535 --add-subgids 200000-265535 reimzul");
         }
-        ui::say!("  systemctl enable --now {}", self.role.units().join(" "));
+        if !self.role.units().is_empty() {
+            ui::say!("  systemctl enable --now {}", self.role.units().join(" "));
+        }
         ui::say!("  runuser -u reimzul -- reimzul check-config --connect {}", self.role.roles().join(" "));
     }
 }
 
-fn list(state: State, path: &Path) {
-    let said = match state {
-        State::New => "new",
-        State::Same => "unchanged",
-        State::Differs => "differs",
-    };
-    ui::say!("{said:<9}  {}", path.display());
+/// Whether the configuration that would be written can be used.
+fn check(files: &[Planned]) -> Result<(), Failure> {
+    for file in files.iter().filter(|file| file.path.ends_with(init::CONFIG)) {
+        Config::from_text(&file.text, Some(&file.path), None)?;
+    }
+    Ok(())
 }
 
 fn own_name() -> String {

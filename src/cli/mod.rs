@@ -292,8 +292,8 @@ fn end_quietly_with_the_pipe() {
 async fn dispatch(arguments: Arguments) -> Done {
     let global = arguments.global;
     match &arguments.command {
-        Command::Init(command) => return command.run(),
-        Command::Certificate(command) => return command.run(),
+        Command::Init(command) => return command.run(global.json),
+        Command::Certificate(command) => return command.run(global.json),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
         _ => {}

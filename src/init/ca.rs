@@ -36,6 +36,24 @@ pub enum CaError {
     File(#[from] FileError),
 }
 
+/// What becomes of a certificate that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Renew {
+    /// It is an error that it is there.
+    Never,
+    Always,
+    /// It is kept, unless it ends within so many days, or another authority signed it.
+    EndingWithin(u32),
+}
+
+/// What a host gets.
+#[derive(Debug)]
+pub struct Issued {
+    pub folder: PathBuf,
+    /// Whether it was made just now.
+    pub is_new: bool,
+}
+
 /// An authority, with its key.
 #[derive(Debug)]
 pub struct Ca {
@@ -82,13 +100,32 @@ impl Ca {
     }
 
     /// A folder with what `host` gets, valid for so many days.
-    pub fn issue(&self, host: &str, days: u32, renew: bool) -> Result<PathBuf, CaError> {
+    pub fn issue(&self, host: &str, days: u32, renew: Renew) -> Result<Issued, CaError> {
         let folder = self.folder.join("issued").join(host);
-        if !renew && folder.join("host.pem").exists() {
-            return Err(CaError::Issued(folder));
+        if folder.join("host.pem").exists() {
+            match renew {
+                Renew::Never => return Err(CaError::Issued(folder)),
+                Renew::EndingWithin(days) if self.is_good(&folder, days) => {
+                    return Ok(Issued { folder, is_new: false });
+                }
+                Renew::Always | Renew::EndingWithin(_) => {}
+            }
         }
         self.issue_into(&folder, host, days)?;
-        Ok(folder)
+        Ok(Issued { folder, is_new: true })
+    }
+
+    /// Whether what a folder holds is ours, and will be good in so many days.
+    fn is_good(&self, folder: &Path, days: u32) -> bool {
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let then = SystemTime::now() + Duration::from_secs(u64::from(days) * 86_400);
+        let seconds = then.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let lasts = || -> Option<bool> {
+            let (_, pem) = x509_parser::pem::parse_x509_pem(read("host.pem").as_bytes()).ok()?;
+            let end = pem.parse_x509().ok()?.validity().not_after.timestamp();
+            Some(u64::try_from(end).ok()? > seconds)
+        };
+        read("ca.pem") == self.certificate && lasts().unwrap_or(false)
     }
 
     /// The same, into any folder.

@@ -1,11 +1,13 @@
 //! The files of a host's role in a fleet, which `reimzul init` writes, and the fleet's own authority.
 
 pub mod ca;
+mod settings;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::sys::fs::{self, FileError};
+pub use settings::Settings;
 
 /// What a host is in a fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -16,6 +18,8 @@ pub enum HostRole {
     Builder,
     /// Repositories and signing
     Bstore,
+    /// People ask here what the fleet does
+    Client,
 }
 
 impl HostRole {
@@ -34,6 +38,7 @@ impl HostRole {
                 "reimzul-signer",
                 "reimzul.target",
             ],
+            HostRole::Client => &[],
         }
     }
 
@@ -43,6 +48,8 @@ impl HostRole {
             HostRole::Controller => &["notifier"],
             HostRole::Builder => &["worker"],
             HostRole::Bstore => &["repogen", "signer"],
+            // Queue and history: what a notifier reaches is what a client does.
+            HostRole::Client => &["notifier"],
         }
     }
 
@@ -52,6 +59,7 @@ impl HostRole {
             HostRole::Controller => &["beanstalkd", "nginx", "stunnel"],
             HostRole::Builder => &["rsync", "stunnel"],
             HostRole::Bstore => &["createrepo_c", "nginx", "rsync", "stunnel"],
+            HostRole::Client => &[],
         }
     }
 }
@@ -62,6 +70,16 @@ pub enum State {
     New,
     Same,
     Differs,
+}
+
+impl State {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            State::New => "new",
+            State::Same => "unchanged",
+            State::Differs => "differs",
+        }
+    }
 }
 
 /// A file of a role.
@@ -79,12 +97,14 @@ pub struct Hosts {
     pub bstore: String,
 }
 
-/// The files of `role`, below `dest`, compared with what is there.
-pub fn plan(role: HostRole, hosts: &Hosts, dest: &Path) -> Result<Vec<Planned>, FileError> {
+/// The files of `role`, below `dest`, with the site's settings, compared with what is there.
+pub fn plan(role: HostRole, hosts: &Hosts, site: &Settings, dest: &Path) -> Result<Vec<Planned>, FileError> {
     let fill =
         |text: &str| text.replace("@CONTROLLER@", &hosts.controller).replace("@BSTORE@", &hosts.bstore);
     let planned = |&(name, template): &(&str, &str)| {
-        let (path, text) = (dest.join(name), fill(template));
+        let filled = fill(template);
+        let text = if name == CONFIG { settings::merged(&filled, site) } else { filled };
+        let path = dest.join(name);
         Ok(Planned { state: compare(&path, &text)?, path, text })
     };
     files(role).iter().chain(EVERYWHERE).map(planned).collect()
@@ -99,7 +119,8 @@ pub fn write(files: &[Planned]) -> Result<(), FileError> {
     Ok(())
 }
 
-const CONFIG: &str = "etc/reimzul/reimzul.ini";
+/// Where the configuration is, below the root of the file system.
+pub const CONFIG: &str = "etc/reimzul/reimzul.ini";
 const STUNNEL: &str = "etc/reimzul/stunnel.conf";
 const NGINX: &str = "etc/reimzul/nginx.conf";
 
@@ -114,8 +135,6 @@ macro_rules! unit {
 }
 
 const EVERYWHERE: &[(&str, &str)] = &[
-    unit!("reimzul-stunnel.service"),
-    unit!("reimzul.target"),
     ("etc/sysusers.d/reimzul.conf", include_str!("../../systemd/reimzul.sysusers")),
     ("etc/tmpfiles.d/reimzul.conf", include_str!("../../systemd/reimzul.tmpfiles")),
 ];
@@ -131,12 +150,16 @@ fn files(role: HostRole) -> &'static [(&'static str, &'static str)] {
                 include_str!("../../systemd/reimzul-beanstalkd.conf"),
             ),
             unit!("reimzul-nginx.service"),
+            unit!("reimzul-stunnel.service"),
             unit!("reimzul-notifier.service"),
+            unit!("reimzul.target"),
         ],
         HostRole::Builder => &[
             (CONFIG, include_str!("templates/builder.ini")),
             (STUNNEL, include_str!("templates/stunnel-builder.conf")),
+            unit!("reimzul-stunnel.service"),
             unit!("reimzul-worker@.service"),
+            unit!("reimzul.target"),
         ],
         HostRole::Bstore => &[
             (CONFIG, include_str!("templates/bstore.ini")),
@@ -145,9 +168,12 @@ fn files(role: HostRole) -> &'static [(&'static str, &'static str)] {
             ("etc/reimzul/rsyncd.conf", include_str!("templates/rsyncd.conf")),
             unit!("reimzul-nginx.service"),
             unit!("reimzul-rsyncd.service"),
+            unit!("reimzul-stunnel.service"),
             unit!("reimzul-repogen-worker@.service"),
             unit!("reimzul-signer.service"),
+            unit!("reimzul.target"),
         ],
+        HostRole::Client => &[(CONFIG, include_str!("templates/client.ini"))],
     }
 }
 
