@@ -20,7 +20,7 @@ python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-targ
 	examples/packages/fetch-source tests/mongodb/old_fleet.py tests/mixed/old_site.py
 
 .PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
-	check-format check-clippy check-licenses check-scripts
+	check-format check-clippy check-licenses check-scripts check-ansible
 
 help: ## list these targets (the default)
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -61,7 +61,7 @@ bench: deps fixtures ## measure
 	@examples/packages/fetch-source $(addprefix examples/packages/,$(measured))
 	$(CARGO) bench --locked
 
-lint: check-format check-clippy check-licenses check-scripts ## check style, lints, licenses, scripts
+lint: check-format check-clippy check-licenses check-scripts check-ansible ## check style, lints, licenses, scripts, roles
 
 fmt: ## format the sources
 	$(CARGO) fmt
@@ -113,3 +113,8 @@ check-scripts:
 	@python3 -c 'import ast, sys; [ast.parse(open(name).read(), name) for name in sys.argv[1:]]' \
 		$(python_scripts)
 	@if command -v shellcheck >/dev/null; then shellcheck $(shell_scripts); fi
+
+# `make test` checks them, too.
+check-ansible:
+	@tools/python-env target/python tests/requirements.txt
+	@cd deploy/ansible && PATH=$(CURDIR)/target/python/bin:$$PATH ansible-lint --offline --profile production -q

@@ -30,7 +30,8 @@ fn set(lines: &mut Vec<String>, section: &str, key: &str, value: &str) {
     let set = within.clone().find(|&at| is_it(&lines[at]));
     let unset = || within.clone().find(|&at| lines[at].strip_prefix("# ").is_some_and(is_it));
     if let Some(at) = set.or_else(unset) {
-        lines[at] = line;
+        let more = lines[at + 1..].iter().take_while(|line| line.starts_with([' ', '\t'])).count();
+        lines.splice(at..=at + more, [line]);
     } else {
         let last = within.rev().find(|&at| !lines[at].trim().is_empty()).unwrap_or(begin);
         lines.insert(last + 1, line);

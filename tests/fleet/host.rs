@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::harness::{BINARY, Ran, SOON};
@@ -17,7 +18,10 @@ pub struct Network {
 
 impl Network {
     pub fn new() -> Network {
-        let network = Network { name: format!("reimzul{}", std::process::id()), spaces: Mutex::default() };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("reimzul{}-{number}", std::process::id());
+        let network = Network { name, spaces: Mutex::default() };
         let switch = network.space("switch");
         ip(&["-n", &switch, "link", "add", "bridge", "type", "bridge"]);
         ip(&["-n", &switch, "link", "set", "bridge", "up"]);
@@ -36,7 +40,7 @@ impl Network {
     }
 
     /// A namespace at this address, plugged in.
-    fn join(&self, name: &str, address: &str) -> String {
+    pub fn join(&self, name: &str, address: &str) -> String {
         let (space, switch) = (self.space(name), self.switch());
         ip(&["-n", &switch, "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", &space]);
         ip(&["-n", &switch, "link", "set", name, "master", "bridge", "up"]);
@@ -68,9 +72,10 @@ fn ip(arguments: &[&str]) {
 /// A machine that systemd runs on.
 pub struct Host {
     pub name: &'static str,
-    address: String,
     space: String,
     folder: tempfile::TempDir,
+    /// Whether it has the program from the start.
+    has_program: bool,
     running: Option<Running>,
 }
 
@@ -81,16 +86,20 @@ struct Running {
 }
 
 /// All the hosts, by number, as /etc/hosts has them.
-pub const NAMES: [&str; 5] = ["ctl", "store", "build1", "build2", "client"];
+const NAMES: [&str; 5] = ["ctl", "store", "build1", "build2", "client"];
+
+/// Where a host is, in every network.
+pub fn address(name: &str) -> String {
+    let number = NAMES.iter().position(|known| *known == name).unwrap() + 1;
+    format!("10.77.0.{number}")
+}
 
 impl Host {
     /// A host that lets nobody in but through these ports, not yet running.
     pub fn new(network: &Network, name: &'static str, ports: &[u16]) -> Host {
-        let number = NAMES.iter().position(|known| *known == name).unwrap() + 1;
-        let address = format!("10.77.0.{number}");
-        let space = network.join(name, &address);
+        let space = network.join(name, &address(name));
         let folder = tempfile::Builder::new().prefix("reimzul-host-").tempdir_in("/var/tmp").unwrap();
-        let host = Host { name, address, space, folder, running: None };
+        let host = Host { name, space, folder, has_program: true, running: None };
         for part in ["upper", "work", "root", "srv"] {
             std::fs::create_dir(host.folder.path().join(part)).unwrap();
         }
@@ -101,7 +110,7 @@ impl Host {
         let _ = std::fs::remove_dir_all(host.path("/etc/systemd/system/multi-user.target.wants"));
         host.write("/etc/machine-id", "");
         host.write("/etc/hostname", &format!("{name}\n"));
-        let hosts = NAMES.iter().zip(1..).map(|(name, number)| format!("10.77.0.{number} {name}\n"));
+        let hosts = NAMES.iter().map(|name| format!("{} {name}\n", address(name)));
         host.write("/etc/hosts", &format!("127.0.0.1 localhost\n{}", hosts.collect::<String>()));
         host.write(
             "/etc/systemd/system/host.target",
@@ -109,6 +118,13 @@ impl Host {
         );
         host.firewall(ports);
         host
+    }
+
+    /// A host that has yet to get the program.
+    pub fn without_program(mut self) -> Host {
+        let _ = std::fs::remove_file(self.path("/usr/local/bin/reimzul"));
+        self.has_program = false;
+        self
     }
 
     /// A file on it, as this machine sees it.
@@ -158,7 +174,7 @@ impl Host {
             .arg(format!("--network-namespace-path=/run/netns/{}", self.space))
             .arg(format!("--bind={}:/srv", self.folder.path().join("srv").display()))
             .arg(format!("--bind-ro={repository}"))
-            .arg(format!("--bind-ro={BINARY}:/usr/local/bin/reimzul"))
+            .args(self.has_program.then(|| format!("--bind-ro={BINARY}:/usr/local/bin/reimzul")))
             .arg("--directory")
             .arg(self.folder.path().join("root"))
             .args(["--boot", "systemd.unit=host.target"])
@@ -169,7 +185,7 @@ impl Host {
         let children = format!("/proc/{0}/task/{0}/children", nspawn.id());
         let leader = self.soon("has no process", || {
             let found = std::fs::read_to_string(&children).unwrap_or_default();
-            found.split_whitespace().next().map(str::to_owned)
+            found.split_whitespace().find(|process| is_the_first(process)).map(str::to_owned)
         });
         self.running = Some(Running { nspawn, leader });
         self.soon("does not come up", || {
@@ -218,7 +234,7 @@ impl Host {
 
     /// Whether a port of another host can be reached from here.
     pub fn reaches(&self, other: &Host, port: u16) -> bool {
-        let to: SocketAddr = format!("{}:{port}", other.address).parse().unwrap();
+        let to: SocketAddr = format!("{}:{port}", address(other.name)).parse().unwrap();
         self.inside(move || TcpStream::connect_timeout(&to, Duration::from_secs(1)).is_ok())
     }
 
@@ -236,6 +252,14 @@ impl Host {
         });
         thread.join().unwrap()
     }
+}
+
+/// Whether a process is number 1 of a container. nspawn has others, for a moment.
+fn is_the_first(process: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let numbers: Vec<&str> = numbers.split_whitespace().collect();
+    numbers.len() > 1 && numbers.last() == Some(&"1")
 }
 
 impl Drop for Host {

@@ -1,7 +1,9 @@
-//! Several hosts for real, set up as docs/deploy.md says: a controller, a bstore, two builders and a client, each with
-//! its own systemd and network, with nothing open between them but TLS ports. Real packages are built while cables are
-//! pulled and machines crash, and the ledger must balance.
+//! Several hosts for real, each with its own systemd and network, with nothing open between them but TLS ports: a
+//! controller, a bstore, builders and a client. Set up as docs/deploy.md says, real packages are built while cables are
+//! pulled and machines crash, and the ledger must balance. Set up by deploy/ansible, a second run changes nothing.
 
+mod ansible;
+mod fleet;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod host;

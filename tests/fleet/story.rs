@@ -1,55 +1,20 @@
 //! A fleet's first day, and its bad one.
 
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{self, Ran};
-use crate::host::{Host, Network};
-
-/// How long a thing may take that waits for another machine to come back.
-const PATIENCE: Duration = Duration::from_secs(240);
-const TARGET: &str = "mini.x86_64";
-
-/// Who only asks: of the history, over TLS.
-const CLIENT: &str = "[queue]\nurl = beanstalks://ctl:11301\n[history]\nurl = mongodb://ctl:27018/?tls=true\n\
-    [tls]\nca_cert = /etc/reimzul/tls/ca.pem\ntls_cert = /etc/reimzul/tls/host.pem\n";
-
-struct Fleet {
-    ctl: Host,
-    store: Host,
-    builders: [Host; 2],
-    client: Host,
-    network: Network,
-    /// Each job's build id, and its package.
-    submitted: BTreeMap<String, String>,
-}
+use crate::fleet::{CONTROLLER, Fleet, TARGET, slow, target};
+use crate::harness::Ran;
+use crate::host::Host;
 
 impl Fleet {
-    /// Three bare hosts, a second builder and somebody else's, set up by what `reimzul init` says.
+    /// Bare hosts, set up by what `reimzul init` says.
     fn set_up() -> Fleet {
-        let network = Network::new();
-        let host = |name, ports: &[u16]| {
-            let mut host = Host::new(&network, name, ports);
-            host.boot();
-            host
-        };
-        let fleet = Fleet {
-            ctl: host("ctl", &[11301, 11443, 27018]),
-            store: host("store", &[11875, 11444]),
-            builders: [host("build1", &[]), host("build2", &[])],
-            client: host("client", &[]),
-            network,
-            submitted: BTreeMap::new(),
-        };
-        fleet.start_mongodb();
-        init(&fleet.ctl, &["controller", "--ca"]);
-        let config = fleet.ctl.read("/etc/reimzul/reimzul.ini");
-        fleet.ctl.write("/etc/reimzul/reimzul.ini", &config.replace("# url = mongodb:", "url = mongodb:"));
-        fleet.ctl.run(&["systemd-tmpfiles", "--create"]).ok();
-        fleet.ctl.run(&["systemctl", "restart", "reimzul-notifier"]).ok();
+        let fleet = Fleet::bare(&["build1", "build2"], &[], |host| host);
+        fleet.ctl.write("/root/controller.ini", CONTROLLER);
+        init(&fleet.ctl, &["controller", "--ca", "--settings", "/root/controller.ini"]);
         fleet.certify(&fleet.store);
         init(&fleet.store, &["bstore", "--controller", "ctl"]);
         for builder in &fleet.builders {
@@ -58,22 +23,9 @@ impl Fleet {
             init(builder, &["builder", "--controller", "ctl", "--bstore", "store"]);
         }
         fleet.certify(&fleet.client);
-        fleet.client.write("/etc/reimzul/reimzul.ini", CLIENT);
+        init(&fleet.client, &["client", "--controller", "ctl"]);
         add_target(&fleet.ctl);
         fleet
-    }
-
-    /// A MongoDB of sorts, which the machine starts as it starts the real one.
-    fn start_mongodb(&self) {
-        let server = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("python").join("bin/secantusd-py");
-        let unit = format!(
-            "[Service]\nExecStart={} --host 127.0.0.1 --port 27017 --sync-on-commit --storage-path /var/lib/mongodb\n\
-             StateDirectory=mongodb\n[Install]\nWantedBy=multi-user.target\n",
-            server.display()
-        );
-        self.ctl.write("/etc/systemd/system/mongodb.service", &unit);
-        self.ctl.run(&["systemctl", "daemon-reload"]).ok();
-        self.ctl.run(&["systemctl", "enable", "--now", "mongodb"]).ok();
     }
 
     /// What `reimzul certificate` prints is copied to the host, as by scp.
@@ -87,93 +39,8 @@ impl Fleet {
         }
     }
 
-    fn hosts(&self) -> [&Host; 4] {
-        [&self.ctl, &self.store, &self.builders[0], &self.builders[1]]
-    }
-
-    /// Puts a package of this machine's into the queue, on the controller.
-    fn submit(&mut self, srpm: &Path) -> String {
-        let name = srpm.file_name().unwrap().to_str().unwrap();
-        let place = format!("/srv/{name}");
-        std::fs::copy(srpm, self.ctl.path(&place)).unwrap();
-        let said =
-            self.ctl.reimzul(&["--json", "submit", "-s", &place, "-t", "mini", "-a", "x86_64"]).ok().json();
-        let said = said.as_array().map_or(&said, |all| &all[0]);
-        let id = said["job"]["build_id"].as_str().unwrap_or_else(|| panic!("{said}")).to_owned();
-        self.submitted.insert(id.clone(), name.to_owned());
-        id
-    }
-
-    /// The documents of the history, by build.
-    fn history(&self) -> BTreeMap<String, Vec<Value>> {
-        let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-        let mut add = |status: &str| {
-            let said = self.ctl.reimzul(&["--json", "query", "-s", status]).ok().json();
-            for document in said.as_array().into_iter().flatten() {
-                found
-                    .entry(document["build_id"].as_str().unwrap_or_default().into())
-                    .or_default()
-                    .push(document.clone());
-            }
-        };
-        for status in ["Building", "Success", "Failed"] {
-            add(status);
-        }
-        found
-    }
-
-    /// The document of this status, once it is there.
-    fn until(&self, id: &str, status: &str) -> Value {
-        let until = Instant::now() + PATIENCE;
-        loop {
-            let history = self.history();
-            let of = history.get(id).into_iter().flatten();
-            if let Some(found) = of.clone().find(|document| document["status"] == status) {
-                return found.clone();
-            }
-            assert!(
-                Instant::now() < until,
-                "no {status} of {id}: {:?}\n{}",
-                of.collect::<Vec<_>>(),
-                self.state()
-            );
-            std::thread::sleep(Duration::from_millis(300));
-        }
-    }
-
-    fn state(&self) -> String {
-        self.ctl.reimzul(&["stats"]).out
-    }
-
-    fn builder(&self, name: &str) -> &Host {
-        self.builders.iter().find(|host| host.name == name).unwrap_or_else(|| panic!("no builder {name}"))
-    }
-
-    /// Every job has exactly one result, a Success, and its packages are in the repository, once.
-    fn balance(&self) {
-        for id in self.submitted.keys() {
-            self.until(id, "Success");
-        }
-        let log = self.ctl.read("/var/log/reimzul/reimzul.log");
-        let told = |srpm: &str, status: &str| {
-            let ours = log.lines().filter(|line| line.contains(&format!("SRPM {srpm} ")));
-            ours.filter(|line| line.contains(&format!("status {status} "))).count()
-        };
-        for srpm in self.submitted.values() {
-            assert_eq!((told(srpm, "Success"), told(srpm, "Failed")), (1, 0), "{srpm}:\n{log}");
-        }
-        let repository = self.store.path(&format!("/srv/reimzul/bstore/repo/{TARGET}"));
-        let until = Instant::now() + PATIENCE;
-        let wanted: Vec<String> = self.submitted.values().cloned().collect();
-        loop {
-            let listed = harness::listed(&repository);
-            let times = |name: &String| listed.iter().filter(|path| *path == name).count();
-            if wanted.iter().all(|name| times(name) == 1) {
-                return;
-            }
-            assert!(Instant::now() < until, "{wanted:?} are not all listed once: {listed:?}");
-            std::thread::sleep(Duration::from_millis(300));
-        }
+    fn hosts(&self) -> Vec<&Host> {
+        [&self.ctl, &self.store].into_iter().chain(&self.builders).chain([&self.client]).collect()
     }
 }
 
@@ -191,25 +58,8 @@ fn init(host: &Host, arguments: &[&str]) {
     }
 }
 
-/// The mini distribution, and what the fleet has built, through this host's stunnel.
 fn add_target(host: &Host) {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
-    let text = std::fs::read_to_string(made.join("mini.x86_64.repo"))
-        .unwrap_or_else(|error| panic!("{}: {error}: `make test` makes it", made.display()));
-    let text = text.replace("$root/mini-distro", &made.display().to_string());
-    let own = "[fleet]\nname = Built here\nbaseurl = http://localhost:11081/bstore/repo/mini.x86_64/\n\
-               gpgcheck = 0\nmetadata_expire = 0\nskip_if_unavailable = 1\n";
-    host.write("/srv/reimzul/targets/mini.x86_64.repo", &format!("{text}\n{own}"));
-}
-
-/// A package whose build takes so many seconds.
-fn slow(name: &str, seconds: u32, work: &Path) -> std::path::PathBuf {
-    let spec = format!(
-        "Name: {name}\nVersion: 1.0\nRelease: 1\nSummary: Takes its time\nLicense: MIT\nBuildArch: noarch\n\
-         %description\nTakes its time.\n%build\nsleep {seconds}\n%install\nmkdir -p %{{buildroot}}/usr/share/slow\n\
-         echo {name} > %{{buildroot}}/usr/share/slow/{name}\n%files\n/usr/share/slow/{name}\n"
-    );
-    harness::packed(&spec, name, work)
+    host.write("/srv/reimzul/targets/mini.x86_64.repo", &target());
 }
 
 #[test]
@@ -254,7 +104,9 @@ fn a_client_sees_it_all(fleet: &Fleet) {
 }
 
 fn everything_is_connected(fleet: &Fleet) {
-    for (host, roles) in fleet.hosts().into_iter().zip(["notifier", "repogen", "worker", "worker"]) {
+    for (host, roles) in
+        fleet.hosts().into_iter().zip(["notifier", "repogen", "worker", "worker", "notifier"])
+    {
         let Ran { code, out, err } = host.reimzul(&["check-config", "--connect", roles]);
         assert_eq!(code, 0, "{}: {out}{err}", host.name);
         let failed = host.run(&["systemctl", "--failed", "--no-legend"]).out;
