@@ -7,6 +7,7 @@ mod fleet;
 mod mqtt;
 mod queue;
 mod repo;
+mod sign;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ pub use fleet::{HistoryPlace, MongodbUrl};
 pub use mqtt::Broker;
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
+pub use sign::{KeyPlace, Signing, TargetKeys};
 pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
@@ -55,7 +57,9 @@ pub enum ConfigError {
     #[error("{file}: unknown key '{key}' in section [{section}]{nearest}")]
     UnknownKey { file: String, section: String, key: String, nearest: Nearest },
     #[error("{file}: {key} in section [{section}] is '{value}', but must be {wanted}")]
-    BadValue { file: String, section: &'static str, key: &'static str, value: String, wanted: String },
+    BadValue { file: String, section: String, key: &'static str, value: String, wanted: String },
+    #[error("{file}: section [{section}] is for no target: {reason}")]
+    BadTarget { file: String, section: String, reason: String },
     #[error("the root folder {path} cannot be used: {reason}")]
     BadRoot { path: String, reason: String },
 }
@@ -144,6 +148,7 @@ pub struct Config {
     pub history: HistoryPlace,
     /// The MQTT broker; none where no host is named.
     pub mqtt: Option<Broker>,
+    pub signing: Signing,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -176,6 +181,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("logs", &["logfile"]),
     ("queue", &["url"]),
     ("history", &["url"]),
+    ("sign", &["stage", "url", "timeout", "key", "passphrase_file", "public_key"]),
     ("scm", &["git_url", "disttag_command"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
@@ -258,6 +264,7 @@ impl Config {
             queue: values.queue(&root)?,
             history: values.history(&root)?,
             mqtt: values.broker(&root)?,
+            signing: values.signing(&root)?,
             unused: unused(&sections),
         })
     }
@@ -305,7 +312,9 @@ fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
         if let ("default", Some(key)) = (section.as_str(), keys.keys().next()) {
             return Err(ConfigError::NoSection { file: file.to_owned(), key: shown(key) });
         }
-        let Some((_, known)) = KNOWN.iter().find(|(name, _)| name == section) else {
+        let listed = KNOWN.iter().find(|(name, _)| name == section).map(|(_, known)| *known);
+        let of_target = sign::target_of(section).map(|_| sign::TARGET_KEYS);
+        let Some(known) = listed.or(of_target) else {
             return Err(ConfigError::UnknownSection {
                 file: file.to_owned(),
                 section: shown(section),
@@ -358,9 +367,20 @@ impl Values<'_> {
         value: &str,
         wanted: impl Into<String>,
     ) -> ConfigError {
+        self.bad_in(section, key, value, wanted)
+    }
+
+    /// The same of a section whose name is not known beforehand.
+    fn bad_in(
+        &self,
+        section: &str,
+        key: &'static str,
+        value: &str,
+        wanted: impl Into<String>,
+    ) -> ConfigError {
         ConfigError::BadValue {
             file: self.file.to_owned(),
-            section,
+            section: shown(section),
             key,
             value: shown(value),
             wanted: wanted.into(),

@@ -12,7 +12,7 @@
 //! - [`upload`]: those are put into the bstore in one step
 //! - [`metadata`], [`repo`]: a repository's metadata, of any tree; of a target's finished builds
 //! - [`notify`], [`history`]: who is told, and what is kept for ever
-//! - [`sign`]: RPMs staged for signing
+//! - [`sign`]: RPMs staged for signing, or signed and published
 //! - [`init`]: the files of a host of a fleet
 //! - [`role`], [`cli`]: what a process can be, and what a person can say
 

@@ -14,10 +14,10 @@ use crate::build::source::Sources;
 use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
-use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
+use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TubeStats};
 use crate::repo::Repogen;
 use crate::shutdown::Shutdown;
-use crate::sign::Signer;
+use crate::sign::{self, Signer};
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError};
 use crate::sys::service;
@@ -34,7 +34,7 @@ pub enum Role {
     Repogen,
     /// Tells the history, the log and the signer.
     Notifier,
-    /// Stages RPMs for signing.
+    /// Stages RPMs for signing, or signs and publishes them.
     Signer,
 }
 
@@ -140,9 +140,16 @@ impl Site {
             },
             Role::Repogen => self.repogen().run(&self.queue, shutdown).await,
             Role::Notifier => Box::pin(self.notifier().run(shutdown)).await,
-            Role::Signer => self.signer().run(&self.queue, shutdown).await,
+            Role::Signer => Box::pin(self.sign(shutdown)).await,
         }
         tracing::debug!("{} has ended", role.as_str());
+    }
+
+    async fn sign(&self, shutdown: &Shutdown) {
+        match Signer::open(&self.config, &self.queue).await {
+            Ok(signer) => signer.run(shutdown).await,
+            Err(error) => tracing::error!("no signer runs: {error}"),
+        }
     }
 
     /// Runs several until told to stop, or until one ends by itself. What the last builds set off is still done.
@@ -202,10 +209,6 @@ impl Site {
             logfile: self.config.logfile.clone(),
             tosign: crate::sign::request,
         }
-    }
-
-    fn signer(&self) -> Signer {
-        Signer { layout: self.config.layout.clone() }
     }
 }
 
@@ -295,17 +298,19 @@ impl Crew {
     }
 
     async fn is_busy(&self) -> bool {
-        let tubes = |role: &Role| match role {
-            Role::Worker => &[][..],
-            Role::Repogen => &[CREATEREPO][..],
-            Role::Notifier => &[NOTIFY, BUILDERS],
-            Role::Signer => &[TOSIGN],
+        let works_from = |role: Role, tube: &str| match role {
+            Role::Worker => false,
+            Role::Repogen => tube == CREATEREPO,
+            Role::Notifier => tube == NOTIFY || tube == BUILDERS,
+            Role::Signer => sign::is_tube(tube),
         };
-        let tubes: Vec<&str> = self.others.iter().flat_map(|(role, _)| tubes(role)).copied().collect();
+        let is_ours = |tube: &str| self.others.iter().any(|(role, _)| works_from(*role, tube));
         let Ok(stats) = self.site.queue.stats().await else { return false };
-        let waits =
-            |stats: &TubeStats| tubes.contains(&stats.tube.as_str()) && stats.ready + stats.reserved > 0;
-        let undelivered = tubes.contains(&NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
+        // Signatures by a key that is elsewhere are nobody's here.
+        let waits = |stats: &TubeStats| {
+            is_ours(&stats.tube) && stats.watching > 0 && stats.ready + stats.reserved > 0
+        };
+        let undelivered = is_ours(NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
         undelivered || stats.iter().any(waits)
     }
 }

@@ -13,8 +13,11 @@ use reimzul::model::{
     Arch, BuildId, BuildJob, BuildPath, BuildRecord, Disttag, Event, PkgName, SrpmName, Status, Submitter,
     Target, Timestamp, VersionRelease,
 };
-use reimzul::sys::rpm;
+use reimzul::sys::openpgp::{self, PublicKeys, SecretKey};
+use reimzul::sys::rpm::{self, signing::Signatures};
 use serde_json::{Map, Value, json};
+
+use harness::keys::Kind;
 
 proptest! {
     #[test]
@@ -144,6 +147,15 @@ proptest! {
             Err(error) => prop_assert!(error.to_string().len() < 400, "{error}"),
         }
         let _ = rpm::header(file.path());
+        // Signed or refused, but not something else.
+        let signatures = Signatures { header: ED25519.clone(), whole: None };
+        let signed = file.path().with_extension("signed");
+        if rpm::signing::signable(file.path()).is_ok()
+            && rpm::signing::write_signed(file.path(), &signed, &signatures).is_ok()
+        {
+            prop_assert_eq!(rpm::header(&signed).is_ok(), rpm::header(file.path()).is_ok());
+        }
+        let _ = std::fs::remove_file(&signed);
     }
 
     /// The counts and lengths at the head of its two headers, set to anything.
@@ -163,6 +175,36 @@ proptest! {
         let _ = rpm::whole(file.path());
     }
 }
+
+proptest! {
+    // Keys and signatures come from files and jobs.
+    #[test]
+    fn what_is_no_key_or_signature_is_refused(
+        bytes in proptest::collection::vec(any::<u8>(), 0..300),
+        at in any::<prop::sample::Index>(),
+        flip in 1..=255_u8,
+    ) {
+        let text = String::from_utf8_lossy(&bytes);
+        let armored = format!("-----BEGIN PGP SIGNATURE-----\n\n{text}\n-----END PGP SIGNATURE-----\n");
+        prop_assert!(openpgp::packet(&armored).is_err() && openpgp::packet(&text).is_err());
+        let _ = PublicKeys::parse(&bytes);
+        let key = std::fs::read(harness::keys::key(Kind::Ed25519).public).unwrap();
+        let mut damaged = key.clone();
+        damaged[at.index(key.len())] ^= flip;
+        let _ = PublicKeys::parse(&damaged);
+        let mut packet = ED25519.clone();
+        packet[at.index(ED25519.len())] ^= flip;
+        let signatures = Signatures { header: packet, whole: Some(bytes) };
+        let folder = tempfile::tempdir().unwrap();
+        let _ = rpm::signing::write_signed(&harness::srpm("hello", 1), &folder.path().join("x"), &signatures);
+    }
+}
+
+/// A signature packet.
+static ED25519: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let key = SecretKey::read(&harness::keys::key(Kind::Ed25519).secret, None).unwrap();
+    openpgp::packet(&key.sign(&b"x"[..]).unwrap()).unwrap()
+});
 
 static SRPM: LazyLock<Vec<u8>> = LazyLock::new(|| std::fs::read(harness::srpm("hello", 1)).unwrap());
 

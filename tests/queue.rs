@@ -245,7 +245,10 @@ async fn a_job_released_with_a_delay_comes_later(farm: Farm) {
     let (_, lease) = take(&queue, &["t"]).await.unwrap();
     queue.give_up(&lease, release(Duration::from_millis(800))).await.unwrap();
     assert!(take(&queue, &["t"]).await.is_none());
-    assert!(wait(&queue, &["t"]).await.is_some());
+    assert_eq!(queue.list(Some("t")).await.unwrap()[0].reason.as_deref(), Some("not now"));
+    let (_, lease) = wait(&queue, &["t"]).await.unwrap();
+    queue.give_up(&lease, GiveUp::Delete).await.unwrap();
+    assert_eq!(queue.list(None).await.unwrap().len(), 0, "nothing is left of it, not even why it waited");
 }
 
 async fn a_buried_job_waits_for_a_kick(farm: Farm) {

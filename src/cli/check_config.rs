@@ -13,6 +13,7 @@ use crate::config::{Config, EngineChoice, HistoryPlace, QueuePlace};
 use crate::history::History;
 use crate::queue::Queue;
 use crate::role::{self, Role};
+use crate::sign;
 use crate::sys::http::Http;
 use crate::sys::net;
 use crate::sys::process::on_path;
@@ -61,6 +62,10 @@ impl CheckConfig {
         }
         if roles.contains(&Role::Repogen) {
             checks.push(repository_program());
+        }
+        if roles.contains(&Role::Signer) {
+            let said = sign::check(config).await.into_iter();
+            checks.extend(said.map(|said| said.map_or_else(check::bad, check::good)));
         }
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);

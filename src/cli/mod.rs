@@ -16,6 +16,7 @@ mod query;
 mod repogen;
 mod run;
 mod settle;
+mod sign;
 mod stats;
 mod submit;
 mod ui;
@@ -125,6 +126,7 @@ enum Command {
     #[command(name = "override")]
     Override(settle::Settle),
     Repogen(repogen::Repogen),
+    Sign(sign::Sign),
     CheckConfig(check_config::CheckConfig),
     #[command(hide = true)]
     Connect(connect::Connect),
@@ -313,6 +315,7 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
+        Command::Sign(command) => command.run(&existing(config)?, global.json).await,
         Command::Init(_) | Command::Certificate(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("they need no site, and were run")
         }

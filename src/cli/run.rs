@@ -15,7 +15,7 @@ Roles:
   worker    builds
   repogen   makes repository metadata
   notifier  tells the history, the log and the signer
-  signer    stages RPMs for signing
+  signer    stages RPMs for signing, or signs and publishes them
 
 Runs in the foreground and logs to stderr. SIGTERM or Ctrl-C stops taking jobs,
 finishes those at hand and exits with 0; a second one kills running builds and

@@ -10,8 +10,9 @@ use super::named::{self, Meant, Named};
 use super::{Done, Failure, completions, exit, ui, watch};
 use crate::history::Document;
 use crate::model::{Arch, BuildJob, Event, Status};
-use crate::queue::{CREATEREPO, Entry, NOTIFY, PRIORITY, PRIORITY_NOW, State, TOSIGN, WAITING};
+use crate::queue::{CREATEREPO, Entry, NOTIFY, PRIORITY, PRIORITY_NOW, State, WAITING};
 use crate::role::Site;
+use crate::sign;
 
 /// Tell why a build waits, or why it failed
 #[derive(Debug, Args)]
@@ -369,7 +370,7 @@ fn role(tube: &str) -> &'static str {
     match tube {
         CREATEREPO | WAITING => "repogen",
         NOTIFY => "notifier",
-        TOSIGN => "signer",
+        tube if sign::is_tube(tube) => "signer",
         _ => "worker",
     }
 }

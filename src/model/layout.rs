@@ -128,6 +128,26 @@ impl Layout {
         self.bstore().join("tosign").join(target.as_str())
     }
 
+    /// A target's signed repository. Nothing gets in here that was not checked.
+    pub fn signed(&self, target: &Target) -> PathBuf {
+        self.bstore().join("signed").join(target.as_str())
+    }
+
+    /// Where what may get into the signed repository is made and checked.
+    pub fn signing(&self, target: &Target) -> PathBuf {
+        self.bstore().join("signing").join(target.as_str())
+    }
+
+    /// Where publishing signers work, a folder per process. No target's name begins with a dot.
+    pub fn publishers(&self) -> PathBuf {
+        self.bstore().join("signing/.work")
+    }
+
+    /// Where signers work, a folder per process.
+    pub fn signers(&self) -> PathBuf {
+        self.root.join("cache/sign")
+    }
+
     /// createrepo_c's working copy of a target's metadata, and the target's lock.
     pub fn metadata_cache(&self, target: &Target) -> PathBuf {
         self.bstore().join("cache").join(target.as_str())

@@ -26,6 +26,6 @@ pub use failure::{Blame, Class, Failure};
 pub use job::BuildJob;
 pub use layout::Layout;
 pub use limits::{Limits, Resources, Size};
-pub use name::{Disttag, Nonce, PkgName, SrpmName, Submitter, Target, VersionRelease};
+pub use name::{Disttag, Nonce, PkgName, RpmName, SrpmName, Submitter, Target, VersionRelease};
 pub use record::BuildRecord;
 pub use status::Status;

@@ -115,6 +115,12 @@ name!(
     })
 );
 name!(
+    /// The file name of an RPM that was built: `bash-4.2.46-29.el7.x86_64.rpm`.
+    RpmName, "RPM name", |text| fault(text).or_else(|| {
+        text.strip_suffix(".rpm").is_none().then_some("does not end in .rpm")
+    })
+);
+name!(
     /// The value of `%dist`, usually with a leading dot: `.el7`. May be empty.
     Disttag, "disttag", |text| {
         let word = text.strip_prefix('.').unwrap_or(text);

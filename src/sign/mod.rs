@@ -1,14 +1,40 @@
-//! Staging for signing, role `signer`: the RPMs of successful builds are copied to `tosign/<target>/`.
+//! Signing, role `signer`.
+//!
+//! On the bstore it is a *publisher*: RPMs of successful builds are staged in `tosign/<target>/` for a signer outside;
+//! or, where keys are configured for the target, signatures are ordered, checked, put in, and the packages published
+//! in `signed/<target>/`. Where a key is, it is a *holder* of it. One process may be both, and a holder may be on a
+//! host of its own. See `docs/signing.md`.
+
+mod check;
+mod holder;
+mod key;
+mod order;
+mod publisher;
+mod repository;
+mod stage;
+mod workplace;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::consumer::{self, Delivery, Handler, Verdict};
-use crate::model::record::{BuildRecord, FILE};
-use crate::model::{Arch, Event, Layout, PkgName, Status, Target, Timestamp};
+use crate::config::Config;
+use crate::consumer;
+use crate::model::{Arch, Event, PkgName, Status, Target, Timestamp};
 use crate::queue::{NewJob, PRIORITY_FOLLOW_UP, Queue, TOSIGN};
 use crate::shutdown::Shutdown;
-use crate::sys::fs::{self, FileError};
-use crate::upload::finished;
+use crate::sys::fs::FileError;
+use crate::sys::http::Http;
+use crate::sys::openpgp::KeyInfo;
+use crate::sys::tls::{Tls, TlsError};
+pub use check::check;
+use holder::{Holder, Store};
+use key::Ring;
+pub use key::{Keys, RingError};
+use order::{Answer, ORDERS, REPOMD, SIGNED};
+use publisher::Publisher;
+use workplace::Workplace;
 
 /// The body of a job in tube `tosign`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,87 +59,106 @@ pub fn request(event: &Event) -> Option<NewJob> {
     wanted.then(|| NewJob::new(TOSIGN, &body, PRIORITY_FOLLOW_UP))
 }
 
-const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+/// The job that has a target's signed repository follow the one of what was built: what it lacks is signed, and what
+/// is not there any more leaves it.
+pub fn request_follow(target: &Target) -> NewJob {
+    Answer::Follow { target: target.clone() }.job()
+}
+
+/// Whether a tube is one that signers work from.
+pub fn is_tube(tube: &str) -> bool {
+    tube == TOSIGN || tube == SIGNED || tube == REPOMD || tube.starts_with(ORDERS)
+}
+
+/// The tube of a key's orders.
+pub fn tube_of(key: &KeyInfo) -> String {
+    order::tube(key)
+}
+
+/// A signer that cannot run as configured.
+#[derive(Debug, thiserror::Error)]
+pub enum SignerError {
+    #[error(transparent)]
+    Ring(#[from] RingError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("the bstore cannot be read over HTTP: {0}")]
+    Http(#[from] reqwest::Error),
+}
+
+/// What a publisher waits beyond the time that a key may take: for the jobs' ways.
+const ON_THE_WAY: Duration = Duration::from_secs(30);
 
 /// Everything a signer works with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Signer {
-    pub layout: Layout,
+    queue: Queue,
+    /// None on a host that only has keys.
+    publisher: Option<Publisher>,
+    /// None where no key is.
+    holder: Option<Holder>,
 }
 
 impl Signer {
-    /// Stages until told to stop.
-    pub async fn run(&self, queue: &Queue, shutdown: &Shutdown) {
-        consumer::run(queue, &[TOSIGN.to_owned()], shutdown, self).await;
-    }
-
-    fn verdict(&self, delivery: &Delivery) -> Verdict {
-        let request: Request = match serde_json::from_slice(&delivery.job.body) {
-            Ok(request) => request,
-            Err(error) => {
-                return Verdict::Bury { reason: format!("its body is no request for signing: {error}") };
-            }
+    /// Opens the keys that are configured.
+    pub async fn open(config: &Config, queue: &Queue) -> Result<Signer, SignerError> {
+        let (layout, signing) = (&config.layout, &config.signing);
+        let ring = Arc::new(Ring::open(signing).await?);
+        check::tell(&ring);
+        let has_keys = ring.all().any(|keys| keys.key.is_some());
+        let store = match &signing.url {
+            None => Store::Own(layout.clone()),
+            Some(url) => Store::Web(Http::new(&Tls::open(&config.tls)?)?, url.clone()),
         };
-        match stage(&self.layout, &request) {
-            Ok(staged) => {
-                tracing::info!(
-                    "{}: staged for signing, RPMs of {}: {staged}",
-                    request.target,
-                    request.pkgname
-                );
-                Verdict::Done
-            }
-            // Waiting does not bring it back.
-            Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => {
-                Verdict::Bury { reason: format!("what is to be signed is not there: {error}") }
-            }
-            Err(error) => Verdict::Release { delay: RETRY, reason: error.to_string() },
+        let publisher = match signing.url {
+            Some(_) => None,
+            None => Some(Publisher {
+                layout: layout.clone(),
+                queue: queue.clone(),
+                ring: ring.clone(),
+                options: config.repo.clone(),
+                patience: signing.timeout + ON_THE_WAY,
+                link: signing.link,
+                workplace: Arc::new(Workplace::open(&layout.publishers())?),
+                keyrings: Arc::default(),
+            }),
+        };
+        let holder = if has_keys {
+            let workplace = Arc::new(Workplace::open(&layout.signers())?);
+            Some(Holder { queue: queue.clone(), ring, store, workplace })
+        } else {
+            None
+        };
+        Ok(Signer { queue: queue.clone(), publisher, holder })
+    }
+
+    /// Works until told to stop.
+    pub async fn run(&self, shutdown: &Shutdown) {
+        tokio::join!(self.publish(shutdown), self.receive(shutdown), self.sign(shutdown));
+    }
+
+    async fn publish(&self, shutdown: &Shutdown) {
+        if let Some(publisher) = &self.publisher {
+            // Without keys nothing is ordered, and nothing comes back.
+            let tubes: &[&str] = if publisher.ring.is_empty() { &[TOSIGN] } else { &[TOSIGN, SIGNED] };
+            let tubes: Vec<String> = tubes.iter().map(ToString::to_string).collect();
+            consumer::run(&self.queue, &tubes, shutdown, publisher).await;
         }
     }
-}
 
-impl Handler for Signer {
-    async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
-        jobs.iter().map(|delivery| self.verdict(delivery)).collect()
-    }
-}
-
-/// Copies the RPMs of the request's builds, each whole or not at all. Says how many.
-fn stage(layout: &Layout, request: &Request) -> Result<usize, FileError> {
-    let to = layout.tosign(&request.target);
-    fs::make_dir(&to)?;
-    let builds = layout
-        .repository(&request.target, false)
-        .join(request.pkgname.as_str())
-        .join(request.timestamp.to_string());
-    let mut staged = 0;
-    for folder in std::fs::read_dir(&builds).map_err(FileError::at("read", &builds))?.flatten() {
-        for result in signable(&folder.path(), request) {
-            fs::copy_whole(&folder.path().join(&result), &to.join(&result))?;
-            staged += 1;
+    /// Beside it, since a publisher waits for what comes here.
+    async fn receive(&self, shutdown: &Shutdown) {
+        if let Some(publisher) = self.publisher.as_ref().filter(|publisher| !publisher.ring.is_empty()) {
+            let receiver = repository::Receiver { layout: publisher.layout.clone() };
+            consumer::run(&self.queue, &[REPOMD.to_owned()], shutdown, &receiver).await;
         }
     }
-    Ok(staged)
-}
 
-/// The RPMs in a build's folder, if it is a successful build of that arch, not a failed sibling or a scratch
-/// build. Old workers leave no record: of theirs, the request itself tells.
-fn signable(folder: &std::path::Path, request: &Request) -> Vec<String> {
-    let record = std::fs::read(folder.join(FILE)).ok();
-    let record: Option<BuildRecord> = record.and_then(|text| serde_json::from_slice(&text).ok());
-    match record {
-        Some(record)
-            if record.event.arch == request.arch
-                && record.event.status == Status::Success
-                && !record.event.scratch =>
-        {
-            let files = record.results.into_iter().map(|result| result.file);
-            files.filter(|file| request.target.publishes(request.arch, file)).collect()
+    async fn sign(&self, shutdown: &Shutdown) {
+        if let Some(holder) = &self.holder {
+            consumer::run(&self.queue, &holder.tubes(), shutdown, holder).await;
         }
-        None if request.status == Status::Success => finished::old_results(folder, request.arch)
-            .into_iter()
-            .filter(|file| request.target.publishes(request.arch, file))
-            .collect(),
-        _ => Vec::new(),
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -133,6 +133,32 @@ pub fn copy_whole(from: &Path, to: &Path) -> Result<(), FileError> {
     })
 }
 
+/// Makes `to` another name of the regular file `from`, which nobody may write to from then on; where the file system,
+/// or the file's owner, does not allow that, a copy. An existing `to` is replaced.
+pub fn link_whole(from: &Path, to: &Path) -> Result<(), FileError> {
+    let temporary = temporary_beside(to);
+    let link = || -> io::Result<()> {
+        let mut permissions = std::fs::metadata(from)?.permissions();
+        permissions.set_mode(permissions.mode() & !0o222);
+        std::fs::set_permissions(from, permissions)?;
+        std::fs::hard_link(from, &temporary)?;
+        std::fs::rename(&temporary, to)?;
+        // Where both were the same file already, rename(2) does nothing.
+        match std::fs::remove_file(&temporary) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_parent(to),
+        }
+    };
+    match link() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(FileError::at("link to", to)(error)),
+        Err(_) => {
+            let _ = std::fs::remove_file(&temporary);
+            copy_whole(from, to)
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
 /// Copies into a file that gets the name `to` only when it is whole: a process that is ended in the middle of it
 /// leaves nothing behind (open(2), `O_TMPFILE`).
 fn copy_nameless(from: &Path, to: &Path) -> io::Result<()> {
@@ -188,6 +214,11 @@ pub fn sha256(path: &Path) -> Result<(String, u64), FileError> {
         }
     };
     hash().map_err(FileError::at("read", path))
+}
+
+/// The SHA-256 of bytes, lower-case hexadecimal.
+pub fn sha256_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

@@ -3,16 +3,19 @@
 
 pub mod cgroup;
 pub mod fs;
+pub mod gpg;
 pub mod http;
 pub mod ini;
 pub mod log;
 pub mod machine;
 pub mod mqtt;
 pub mod net;
+pub mod openpgp;
 pub mod process;
 #[cfg(feature = "psk")]
 pub mod psk;
 pub mod rpm;
+pub mod rpmkeys;
 pub mod sandbox;
 pub mod service;
 pub mod sqlite;

@@ -3,6 +3,7 @@
 //! Format: the "RPM V4 package format" manual page of rpm (lead, signature header, header, payload).
 
 mod content;
+pub mod signing;
 mod vet;
 
 use std::fs::File;

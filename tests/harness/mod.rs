@@ -5,6 +5,7 @@
 
 pub mod beanstalkd;
 pub mod ca;
+pub mod keys;
 pub mod mongodb;
 pub mod mosquitto;
 pub mod plans;

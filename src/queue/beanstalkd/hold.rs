@@ -210,13 +210,16 @@ impl Queue {
         };
         let answer = self.say(lease, command, PATIENCE).await?;
         self.must_be(lease, answer, &wanted)?;
-        if let Some(hold) = &lease.hold {
-            hold.let_go(lease.token);
-        }
-        if let GiveUp::Bury { reason } = how
-            && let Err(error) = self.note_why(lease.id, &reason).await
-        {
-            tracing::warn!("why job {} is buried could not be noted: {error}", lease.id);
+        let held = lease.hold.as_ref().and_then(|hold| hold.let_go(lease.token));
+        let noted = match how {
+            GiveUp::Bury { reason } => self.note_why(lease.id, &reason).await,
+            GiveUp::Release { delay, reason } if !delay.is_zero() => self.note_why(lease.id, &reason).await,
+            // Only what was given up before can have a note.
+            GiveUp::Delete if held.is_some_and(|job| job.reserves > 1) => self.forget_why(lease.id).await,
+            GiveUp::Delete | GiveUp::Release { .. } => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!("why job {} was given up could not be noted: {error}", lease.id);
         }
         Ok(())
     }
@@ -265,16 +268,17 @@ impl Queue {
 }
 
 impl Hold {
-    /// Its connection may reserve again once nothing is held on it.
-    fn let_go(&self, token: u64) {
+    /// What was held. Its connection may reserve again once nothing is held on it.
+    fn let_go(&self, token: u64) -> Option<Entry> {
         let mut jobs = locked(&self.jobs);
-        jobs.remove(&token);
+        let held = jobs.remove(&token);
         if jobs.is_empty()
             && !self.consumer.link.is_gone()
             && let Some(shared) = self.shared.upgrade()
         {
             locked(&shared.idle).push(self.consumer.clone());
         }
+        held
     }
 }
 

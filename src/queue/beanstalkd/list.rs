@@ -40,7 +40,7 @@ impl Queue {
             // Whatever was deleted in between is not there.
             let Ok(Reply::Found { body, .. }) = answer else { continue };
             let entry = entry(*id, story, body);
-            let reason = reasons.remove(id).filter(|_| entry.state == State::Buried);
+            let reason = reasons.remove(id).filter(|_| matches!(entry.state, State::Buried | State::Delayed));
             entries.push(Entry { reason, ..entry });
         }
         entries.sort_by(|a, b| a.order().cmp(&b.order()));
@@ -111,7 +111,7 @@ impl Queue {
         Ok(heads.collect())
     }
 
-    /// Notes why a job was buried, in place of any former reason.
+    /// Notes why a job was buried or delayed, in place of any former reason.
     pub(super) async fn note_why(&self, id: u64, reason: &str) -> Result<(), QueueError> {
         self.forget_why(id).await?;
         let mut end = reason.len().min(LONGEST_REASON);

@@ -6,7 +6,7 @@
 //! the next reserve.
 //!
 //! What beanstalkd does not know by itself is kept in it as well, in tubes that nobody takes jobs from:
-//! `why/<id>` holds one job, the reason why job `<id>` was buried; and whoever watches a tube also watches
+//! `why/<id>` holds one job, the reason why job `<id>` was buried or delayed; and whoever watches a tube also watches
 //! `watched-by/<node>/<tube>`, in which there is never a job, so that its watchers can be told apart by node.
 
 mod hold;
@@ -31,7 +31,7 @@ pub use hold::Hold;
 
 /// How long an answer may take. Longer than a network that is cut for a moment.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Where the reason for a job's burial lies.
+/// Where the reason for a job's burial or delay lies.
 const WHY: &str = "why/";
 /// Watched along with a tube.
 const WATCHED_BY: &str = "watched-by/";

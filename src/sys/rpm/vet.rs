@@ -4,6 +4,7 @@
 use std::io::{Error, ErrorKind, Read, Result};
 
 const LEAD: u64 = 96;
+pub const LEAD_SIZE: usize = 96;
 const ENTRY: u64 = 16;
 
 /// librpm's own limits of a header (`hdrblobRead`): entries, and bytes of data.
