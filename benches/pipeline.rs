@@ -113,7 +113,7 @@ async fn metadata(table: &Table) {
         times.push(begun.elapsed());
     }
     running.stop().await;
-    table.spread("metadata of 100 builds", times, "request to switch, by createrepo_c");
+    table.spread("metadata of 100 builds", times, "request to switch, by the built-in engine");
 }
 
 async fn submissions(table: &Table) {

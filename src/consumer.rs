@@ -4,6 +4,7 @@
 //! lease is renewed every third of the time to run; when that fails, the lease is lost, the handler sees it
 //! by [`Lease::check`] and [`Lease::ended`], and nothing is acknowledged.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -60,21 +61,68 @@ pub trait Handler: Sync {
 /// Takes jobs from `tubes` and has them handled, until told to stop.
 pub async fn run<H: Handler>(queue: &Queue, tubes: &[String], shutdown: &Shutdown, handler: &H) {
     while !shutdown.is_stopping() {
-        let open = handler.open(shutdown).await;
-        if shutdown.is_stopping() {
-            break;
+        let batch = take(queue, tubes, shutdown, handler).await;
+        if !batch.is_empty() {
+            work_off(queue, &batch, handler).await;
         }
-        match queue.reserve(tubes, H::MOST, WAIT, &open).await {
-            Ok(batch) if batch.is_empty() => {}
-            Ok(batch) => {
-                let batch: Vec<Delivery> =
-                    batch.into_iter().map(|(job, lease)| Delivery { job, lease }).collect();
-                work_off(queue, &batch, handler).await;
-            }
-            Err(error) => {
-                tracing::error!("{error}; trying again in {} s", BACKOFF.as_secs());
-                tokio::time::sleep(BACKOFF).await;
-            }
+    }
+}
+
+/// The same with up to `most` batches in hand, so that one that takes long holds up no other.
+pub async fn run_side_by_side<H: Handler + Send + 'static>(
+    queue: &Queue,
+    tubes: &[String],
+    shutdown: &Shutdown,
+    handler: Arc<H>,
+    most: usize,
+) {
+    let mut working = JoinSet::new();
+    while !shutdown.is_stopping() {
+        while working.len() >= most
+            && let Some(ended) = working.join_next().await
+        {
+            with_its_panic(ended);
+        }
+        let batch = take(queue, tubes, shutdown, &*handler).await;
+        if !batch.is_empty() {
+            let (queue, handler) = (queue.clone(), Arc::clone(&handler));
+            working.spawn(async move { work_off(&queue, &batch, &*handler).await });
+        }
+        while let Some(ended) = working.try_join_next() {
+            with_its_panic(ended);
+        }
+    }
+    while let Some(ended) = working.join_next().await {
+        with_its_panic(ended);
+    }
+}
+
+/// A handler that panics ends the role, wherever it runs.
+fn with_its_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && let Ok(panic) = error.try_into_panic()
+    {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The next jobs; none where there are none for a while, or none may be taken any more.
+async fn take<H: Handler>(
+    queue: &Queue,
+    tubes: &[String],
+    shutdown: &Shutdown,
+    handler: &H,
+) -> Vec<Delivery> {
+    let open = handler.open(shutdown).await;
+    if shutdown.is_stopping() {
+        return Vec::new();
+    }
+    match queue.reserve(tubes, H::MOST, WAIT, &open).await {
+        Ok(batch) => batch.into_iter().map(|(job, lease)| Delivery { job, lease }).collect(),
+        Err(error) => {
+            tracing::error!("{error}; trying again in {} s", BACKOFF.as_secs());
+            tokio::time::sleep(BACKOFF).await;
+            Vec::new()
         }
     }
 }

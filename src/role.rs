@@ -193,12 +193,9 @@ impl Site {
         })
     }
 
-    fn repogen(&self) -> Repogen {
-        Repogen {
-            layout: self.config.layout.clone(),
-            scratch_in_repo: self.config.scratch_in_repo,
-            options: self.config.repo.clone(),
-        }
+    pub fn repogen(&self) -> Repogen {
+        let config = &self.config;
+        Repogen::new(config.layout.clone(), config.scratch_in_repo, config.repo.clone())
     }
 
     fn notifier(&self) -> Notifier {

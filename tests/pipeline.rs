@@ -431,7 +431,7 @@ async fn requests_for_metadata_that_wait_together_are_served_by_one_run() {
 #[tokio::test]
 async fn an_rpm_that_arrives_during_a_run_is_in_the_next_metadata() {
     need_createrepo();
-    let root = Root::new();
+    let root = Root::with("[repo]\nengine = createrepo_c");
     let site = root.site();
     // createrepo_c, and then a moment in which something arrives that it has not seen.
     let real =

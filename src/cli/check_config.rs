@@ -131,7 +131,7 @@ impl CheckConfig {
 
 fn repository_program() -> Finding {
     if on_path("createrepo_c") {
-        check::good("createrepo_c, which makes repository metadata, is installed")
+        check::good("createrepo_c, which makes or verifies metadata, is installed")
     } else {
         check::bad(
             "the program createrepo_c is missing: install the package createrepo-c (Debian) or createrepo_c",

@@ -4,7 +4,9 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
+use super::watch::Board;
 use super::{Done, Failure, completions, exit, ui};
+use crate::metadata::Verified;
 use crate::model::Target;
 use crate::repo;
 use crate::role::Site;
@@ -15,9 +17,17 @@ use crate::role::Site;
 A running repogen makes it. Needed only after changes by hand: builds ask for it
 themselves.
 
-Example:
-  reimzul repogen mini.x86_64")]
+With --verify nothing is asked for: this command itself, on the machine that has
+the repository, reads every RPM of it, compares the metadata with what
+createrepo_c says, and makes it anew where they differ.
+
+Examples:
+  reimzul repogen mini.x86_64
+  reimzul repogen --verify mini.x86_64")]
 pub struct Repogen {
+    /// Compare the metadata with createrepo_c's, and repair it
+    #[arg(long)]
+    verify: bool,
     /// The target, with its arch: mini.x86_64
     #[arg(add = ArgValueCandidates::new(completions::targets))]
     target: String,
@@ -30,10 +40,16 @@ impl Repogen {
             .parse()
             .map_err(|error: crate::model::name::BadName| Failure::Usage(error.to_string()))?;
         let layout = &site.config.layout;
-        if !layout.repository(&target, false).exists() && !layout.target_file(&target).exists() {
+        let has_repository = layout.repository(&target, false).exists();
+        if !has_repository && (self.verify || !layout.target_file(&target).exists()) {
+            let neither =
+                if self.verify { "no repository" } else { "neither a repository nor a target file" };
             return Err(Failure::Usage(format!(
-                "target {target} has neither a repository nor a target file here (give it with its arch: mini.x86_64)"
+                "target {target} has {neither} here (give it with its arch: mini.x86_64)"
             )));
+        }
+        if self.verify {
+            return verify(site, &target, as_json).await;
         }
         let ids = site.queue.put(vec![repo::request(&target)]).await?;
         if as_json {
@@ -42,5 +58,45 @@ impl Repogen {
             ui::done(&format!("queued metadata of {target}"));
         }
         Ok(exit::OK)
+    }
+}
+
+async fn verify(site: &Site, target: &Target, as_json: bool) -> Done {
+    let busy = Board::new(as_json).busy_if_long(&format!("comparing the metadata of {target}"));
+    let verified = site.repogen().verify(target).await;
+    drop(busy);
+    let verified = verified.map_err(|error| Failure::System(error.to_string()))?;
+    let Verified { state, packages, found, repaired, left } = &verified;
+    if as_json {
+        let lines = |list: &[crate::metadata::Difference]| -> Vec<String> {
+            list.iter().map(ToString::to_string).collect()
+        };
+        ui::print_json(&json!({
+            "target": target, "state": state, "packages": packages, "differences": lines(found),
+            "repaired_by": repaired, "left": lines(left),
+        }));
+    } else {
+        tell(target, &verified);
+    }
+    Ok(if left.is_empty() { exit::OK } else { exit::FAILED })
+}
+
+fn tell(target: &Target, verified: &Verified) {
+    let Verified { packages, found, repaired, left, .. } = verified;
+    for difference in found {
+        ui::note(&difference.to_string());
+    }
+    match (repaired, left.as_slice()) {
+        (None, _) => ui::done(&format!("{target}: {packages} RPMs, as createrepo_c describes them")),
+        (Some(state), []) => {
+            ui::done(&format!(
+                "{target}: made anew as state {state}; {packages} RPMs, as createrepo_c describes them"
+            ));
+        }
+        (Some(state), left) => ui::note(&format!(
+            "{target}: made anew as state {state}, and {} differences are left: report them, and set engine = \
+             createrepo_c in section [repo] until they are mended",
+            left.len()
+        )),
     }
 }

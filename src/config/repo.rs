@@ -63,7 +63,7 @@ const OURS: [&str; 7] =
 impl Default for RepoOptions {
     fn default() -> RepoOptions {
         RepoOptions {
-            engine: RepoEngine::CreaterepoC,
+            engine: RepoEngine::Incremental,
             compression: Compression::Gzip,
             verify_every: 0,
             keep: 3,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::package;
 use crate::sys::fs::{self, FileError};
 use crate::sys::rpm::Rpm;
 
@@ -33,8 +34,8 @@ pub fn sort_out(tree: &Path, files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<Excluded
 fn check(tree: &Path, file: &Path) -> Result<(), String> {
     check_name(file)?;
     let path = tree.join(file);
-    let rpm = Rpm::open(&path).map_err(|error| error.to_string())?;
-    rpm.check_size().map_err(|error| error.to_string())
+    let opened = Rpm::open(&path).and_then(|rpm| rpm.check_size());
+    opened.map_err(|error| package::reason(&error, &path))
 }
 
 /// Whether a path can be a link in metadata, and a line in a list.

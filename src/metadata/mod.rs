@@ -13,8 +13,11 @@
 
 mod createrepo;
 pub mod excluded;
+mod incremental;
+mod package;
 mod publish;
 pub mod repomd;
+mod verify;
 mod xml;
 
 use std::collections::BTreeMap;
@@ -22,11 +25,14 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::config::RepoOptions;
+use crate::config::{RepoEngine, RepoOptions};
 use crate::sys::fs::{self, FileError, Lock};
 use crate::sys::process::ProcessError;
+use crate::sys::sqlite::DatabaseError;
 pub use excluded::Excluded;
+use incremental::{Outcome, Prepared, Trust};
 use repomd::Repomd;
+pub use verify::{Difference, Verified};
 
 /// Metadata that could not be made. The repository is in the state it was in.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +45,12 @@ pub enum MetadataError {
     Createrepo { tree: PathBuf, end: String, said: String },
     #[error("createrepo_c wrote {}, which cannot be read: {reason}", path.display())]
     Unreadable { path: PathBuf, reason: String },
+    #[error("what is known of the last state is of no use: {reason}")]
+    Index { reason: String },
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
+    #[error("making metadata was broken off: the program is ending")]
+    Ending,
     #[error("the metadata of {} could not be signed: {reason}", tree.display())]
     Unsigned { tree: PathBuf, reason: String },
 }
@@ -68,8 +80,12 @@ pub struct Made {
     pub packages: usize,
     /// Whether it is a new one: one that would say the same is not made.
     pub is_new: bool,
+    /// How many new ones the built-in engine made since it last read everything.
+    pub runs: u64,
     /// Files that are not in it, though they were wanted.
     pub excluded: Vec<Excluded>,
+    /// Those of them that this run set aside.
+    pub newly_excluded: Vec<Excluded>,
 }
 
 /// A tree of RPMs that has metadata, or is to have it.
@@ -93,17 +109,25 @@ impl Repository {
 
     /// The number of the state that readers see; none where there is no metadata, or none with a number.
     pub fn state(tree: &Path) -> Result<Option<u64>, FileError> {
-        Ok(live(tree)?.and_then(|repomd| repomd.revision))
+        Ok(Live::read(tree)?.repomd.revision)
     }
 }
 
-/// The repomd.xml that readers see; none where there is none that can be read as one.
-fn live(tree: &Path) -> Result<Option<Repomd>, FileError> {
-    let path = publish::live(tree);
-    match std::fs::read(&path) {
-        Ok(text) => Ok(Repomd::parse(&text).ok()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(FileError::at("read", &path)(error)),
+/// The repomd.xml that readers see; an empty one where there is none that can be read as one.
+#[derive(Debug, Default)]
+struct Live {
+    text: Vec<u8>,
+    repomd: Repomd,
+}
+
+impl Live {
+    fn read(tree: &Path) -> Result<Live, FileError> {
+        let path = publish::live(tree);
+        match std::fs::read(&path) {
+            Ok(text) => Ok(Live { repomd: Repomd::parse(&text).unwrap_or_default(), text }),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Live::default()),
+            Err(error) => Err(FileError::at("read", &path)(error)),
+        }
     }
 }
 
@@ -118,37 +142,121 @@ impl Locked {
     /// Makes the repository hold what is wanted, and switches to it. With `sign`, its repomd.xml is signed, and both
     /// appear together. What it fails at leaves the old state.
     pub async fn update(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Made, MetadataError> {
-        let Repository { tree, cache, options } = &self.repository;
-        fs::make_dir(&tree.join("repodata"))?;
-        let old = live(tree)?.unwrap_or_default();
+        fs::make_dir(&self.repository.tree.join("repodata"))?;
+        match self.repository.options.engine {
+            RepoEngine::CreaterepoC => self.by_createrepo(wanted, sign).await,
+            RepoEngine::Incremental => self.incrementally(wanted, Trust::Index, sign).await,
+        }
+    }
+
+    async fn by_createrepo(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Made, MetadataError> {
+        let Repository { tree, cache, .. } = &self.repository;
+        let old = Live::read(tree)?.repomd;
+        let before = excluded::read(cache);
         let (packages, excluded) = excluded::sort_out(tree, (wanted.all)()?);
         let number = publish::next_number(tree, old.revision)?;
         let made = createrepo::make(&self.repository, &packages, number, &old).await?;
-        self.switch(number, &made, sign).await?;
+        let signature = self.sign(&made, sign).await?;
         excluded::write(cache, &excluded)?;
-        publish::prune(tree, options.keep, options.keep_for)?;
-        publish::sweep(tree, options.keep_for)?;
-        Ok(Made { state: number, packages: packages.len(), is_new: true, excluded })
+        let this = self.repository.clone();
+        blocking(move || this.switch(number, &made, signature.as_deref(), true)).await?;
+        let newly_excluded = excluded.iter().filter(|one| !before.contains(one)).cloned().collect();
+        let packages = packages.len();
+        Ok(Made { state: number, packages, is_new: true, runs: 0, excluded, newly_excluded })
     }
 
-    async fn switch(
+    async fn incrementally(
+        &self,
+        wanted: Wanted,
+        trust: Trust,
+        sign: Option<Sign<'_>>,
+    ) -> Result<Made, MetadataError> {
+        let anew = sign.is_some() != publish::is_signed(&self.repository.tree);
+        let is_full = wanted.only.is_none();
+        let mut prepared = match self.prepare(wanted, trust, anew).await? {
+            Outcome::Same { state, packages, excluded } => {
+                let newly_excluded = Vec::new();
+                return Ok(Made { state, packages, is_new: false, runs: 0, excluded, newly_excluded });
+            }
+            Outcome::New(prepared) => prepared,
+        };
+        let signature = self.sign(&prepared.repomd, sign).await?;
+        let this = self.repository.clone();
+        blocking(move || {
+            let Prepared { number, packages, runs, .. } = *prepared;
+            fs::sync_parent(&publish::live(&this.tree)).map_err(FileError::at("sync", &this.tree))?;
+            let excluded = prepared.commit()?;
+            this.switch(number, &prepared.repomd, signature.as_deref(), is_full)?;
+            excluded::write(&this.cache, &excluded)?;
+            let newly_excluded = prepared.newly_excluded;
+            Ok(Made { state: number, packages, is_new: true, runs, excluded, newly_excluded })
+        })
+        .await
+    }
+
+    /// What is known of the last state is used; where it turns out to be of no use, everything is read.
+    async fn prepare(&self, wanted: Wanted, trust: Trust, anew: bool) -> Result<Outcome, MetadataError> {
+        let this = self.repository.clone();
+        blocking(move || {
+            let live = Live::read(&this.tree)?;
+            match incremental::prepare(&this, &wanted, &live, trust, anew) {
+                Err(error) if error.is_of_the_cache() => {
+                    tracing::warn!("{}: {error}; reading all of it", this.tree.display());
+                    incremental::forget(&this.cache)?;
+                    incremental::prepare(&this, &wanted, &live, Trust::Nothing, anew)
+                }
+                outcome => outcome,
+            }
+        })
+        .await
+    }
+
+    async fn sign(&self, repomd: &Repomd, sign: Option<Sign<'_>>) -> Result<Option<Vec<u8>>, MetadataError> {
+        let Some(sign) = sign else { return Ok(None) };
+        let tree = self.repository.tree.clone();
+        let signature = sign(repomd.to_xml()).await;
+        signature.map(Some).map_err(|reason| MetadataError::Unsigned { tree, reason })
+    }
+}
+
+impl Repository {
+    fn switch(
         &self,
         number: u64,
         repomd: &Repomd,
-        sign: Option<Sign<'_>>,
+        signature: Option<&[u8]>,
+        sweeps: bool,
     ) -> Result<(), MetadataError> {
-        let tree = &self.repository.tree;
-        let repomd = repomd.to_xml();
-        let signature = match sign {
-            None => None,
-            Some(sign) => {
-                let unsigned = |reason| MetadataError::Unsigned { tree: tree.clone(), reason };
-                Some(sign(repomd.clone()).await.map_err(unsigned)?)
-            }
-        };
-        let state = publish::State { number, repomd: &repomd, signature: signature.as_deref() };
-        Ok(publish::switch(tree, &state)?)
+        let Repository { tree, options, .. } = self;
+        publish::switch(tree, &publish::State { number, repomd: &repomd.to_xml(), signature })?;
+        publish::prune(tree, options.keep, options.keep_for)?;
+        if sweeps {
+            publish::sweep(tree, options.keep_for)?;
+        }
+        Ok(())
     }
+}
+
+impl MetadataError {
+    /// Whether what is kept between runs is at fault, and nothing is lost but time by doing without it.
+    fn is_of_the_cache(&self) -> bool {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        match self {
+            MetadataError::Index { .. } => true,
+            MetadataError::Database(DatabaseError::Open { source, .. } | DatabaseError::Sql(source)) => {
+                matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+                    || matches!(source, rusqlite::Error::SqliteFailure(error, _) if error.extended_code == 1)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Runs what waits for disks, and computes, where it holds up nobody.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, MetadataError> + Send + 'static,
+) -> Result<T, MetadataError> {
+    tokio::task::spawn_blocking(work).await.map_err(|_| MetadataError::Ending)?
 }
 
 impl std::fmt::Debug for Wanted {

@@ -177,6 +177,11 @@ pub fn live(tree: &Path) -> PathBuf {
     tree.join("repodata").join(REPOMD)
 }
 
+/// Whether a signature lies beside the live one.
+pub fn is_signed(tree: &Path) -> bool {
+    tree.join("repodata").join(SIGNATURE).exists()
+}
+
 /// The number after all those given out so far.
 pub fn next_number(tree: &Path, last: Option<u64>) -> Result<u64, FileError> {
     let kept = names(&tree.join("repodata"))?;

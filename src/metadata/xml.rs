@@ -1,5 +1,5 @@
-//! Text of RPM headers as XML: what is no UTF-8 is taken for Latin-1, as createrepo_c does, and what XML has no way
-//! to say is left out.
+//! Text of RPM headers as XML: what is no UTF-8 is taken for Latin-1, as createrepo_c does. What XML has no
+//! way to say is left as it is, for who writes to look for.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ pub fn decoded(bytes: &[u8]) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let kept = bytes.iter().filter(|byte| !(0x80..0xc0).contains(*byte));
-    Cow::Owned(kept.map(|byte| char::from(*byte)).filter(|c| is_allowed(*c)).collect())
+    Cow::Owned(kept.map(|byte| char::from(*byte)).collect())
 }
 
 /// Content of an element.
@@ -20,7 +20,6 @@ pub fn text(bytes: &[u8]) -> Cow<'_, str> {
         '<' => Some("&lt;"),
         '>' => Some("&gt;"),
         '\r' => Some("&#13;"),
-        c if !is_allowed(c) => Some(""),
         _ => None,
     })
 }
@@ -36,7 +35,6 @@ pub fn attribute(bytes: &[u8]) -> Cow<'_, str> {
         '\r' => Some("&#13;"),
         '\n' => Some("&#10;"),
         '\t' => Some("&#9;"),
-        c if !is_allowed(c) => Some(""),
         _ => None,
     })
 }
@@ -69,6 +67,6 @@ mod tests {
         assert_eq!(text("é<".as_bytes()), "é&lt;");
         assert_eq!(text(b"caf\xe9 & \x93x\x94"), "café &amp; x");
         assert_eq!(attribute(b"a\"b\nc\td\re"), "a&quot;b&#10;c&#9;d&#13;e");
-        assert_eq!(text("a\u{1}b\u{ffff}c".as_bytes()), "abc");
+        assert!(!text(b"a\x01b").chars().all(is_allowed));
     }
 }

@@ -1,55 +1,98 @@
 //! Repository metadata, role `repogen`: made anew for every target that something was built into.
 //!
 //! Requests for one target that wait together are served by one run; those that arrive during a run wait for
-//! the next. So none is dropped, and metadata is never older than the last finished request.
+//! the next. So none is dropped, and metadata is never older than the last finished request. Targets are worked on
+//! side by side.
 
+mod line;
 mod packages;
 mod waiting;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
+use self::line::{Line, Where};
+use self::waiting::Mover;
 use crate::config::RepoOptions;
 use crate::consumer::{self, Delivery, Handler, Verdict};
-use crate::metadata::{Made, MetadataError, Repository, Wanted};
-use crate::model::{Event, Layout, Target};
+use crate::metadata::{Made, MetadataError, Repository, Verified, Wanted};
+use crate::model::{Arch, Event, Layout, PkgName, Target, Timestamp, VersionRelease};
 use crate::queue::{CREATEREPO, NewJob, PRIORITY_FOLLOW_UP, Queue};
 use crate::shutdown::Shutdown;
 use crate::sys::fs::FileError;
 use crate::upload::finished;
-use waiting::Mover;
 
-/// A request for metadata. Workers send the whole event; a target is all that is needed.
+/// A request for metadata. Workers send the whole event, so that it is known where something is new; a target is all
+/// that is needed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     pub target: Target,
     #[serde(default)]
     pub scratch: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pkgname: Option<PkgName>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evr: Option<VersionRelease>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arch: Option<Arch>,
 }
 
-/// The request as a job.
+impl Request {
+    /// The build it names, if it names one, and else all of them.
+    fn place(&self) -> Where {
+        match (&self.pkgname, &self.timestamp, &self.evr, &self.arch) {
+            (Some(name), Some(timestamp), Some(evr), Some(arch)) => {
+                Where::of(PathBuf::from(format!("{name}/{timestamp}/{evr}.{arch}")))
+            }
+            _ => Where::Everywhere,
+        }
+    }
+}
+
+/// The request, for all of a target, as a job.
 pub fn request(target: &Target) -> NewJob {
-    NewJob::new(CREATEREPO, &Request { target: target.clone(), scratch: false }, PRIORITY_FOLLOW_UP)
+    let request = Request {
+        target: target.clone(),
+        scratch: false,
+        pkgname: None,
+        timestamp: None,
+        evr: None,
+        arch: None,
+    };
+    NewJob::new(CREATEREPO, &request, PRIORITY_FOLLOW_UP)
 }
 
 const RETRY: std::time::Duration = std::time::Duration::from_secs(5);
+/// Batches of requests in hand at a time: a target that takes long has no more of them than that.
+const BATCHES: usize = 16;
 
-/// Everything a repogen works with.
+/// Everything a repogen works with. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Repogen {
-    pub layout: Layout,
+    layout: Layout,
     /// Whether scratch builds lie in the repositories.
-    pub scratch_in_repo: bool,
-    pub options: RepoOptions,
+    scratch_in_repo: bool,
+    options: RepoOptions,
+    lines: Arc<Mutex<HashMap<Target, Arc<Line>>>>,
 }
 
 impl Repogen {
+    pub fn new(layout: Layout, scratch_in_repo: bool, options: RepoOptions) -> Repogen {
+        Repogen { layout, scratch_in_repo, options, lines: Arc::default() }
+    }
+
     /// Serves requests, and moves waiting jobs on, until told to stop.
     pub async fn run(&self, queue: &Queue, shutdown: &Shutdown) {
         let (tubes, mover) = ([CREATEREPO.to_owned()], Mover::new(self, queue));
-        tokio::join!(consumer::run(queue, &tubes, shutdown, self), mover.run(shutdown));
+        let this = Arc::new(self.clone());
+        let serving = consumer::run_side_by_side(queue, &tubes, shutdown, this, BATCHES);
+        tokio::join!(serving, mover.run(shutdown));
     }
 }
 
@@ -73,14 +116,9 @@ impl Handler for Repogen {
         }
         let requests: Vec<Result<Request, serde_json::Error>> =
             jobs.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
-        let mut done: BTreeMap<&Target, Verdict> = BTreeMap::new();
-        for request in requests.iter().flatten() {
-            // Scratch builds are in no repository.
-            let nothing_to_do = request.scratch && !self.scratch_in_repo;
-            if !nothing_to_do && !done.contains_key(&request.target) {
-                done.insert(&request.target, self.regenerate(&request.target).await);
-            }
-        }
+        // Scratch builds are in no repository.
+        let is_served = |request: &&Request| !request.scratch || self.scratch_in_repo;
+        let done = self.serve_all(requests.iter().flatten().filter(is_served)).await;
         requests
             .iter()
             .map(|request| match request {
@@ -94,15 +132,40 @@ impl Handler for Repogen {
 }
 
 impl Repogen {
-    async fn regenerate(&self, target: &Target) -> Verdict {
+    /// What came of each target that is asked for.
+    async fn serve_all(&self, requests: impl Iterator<Item = &Request>) -> BTreeMap<Target, Verdict> {
+        let mut places: BTreeMap<Target, Where> = BTreeMap::new();
+        for request in requests {
+            let before = places.remove(&request.target);
+            let place = before.map_or(request.place(), |before| before.and(request.place()));
+            places.insert(request.target.clone(), place);
+        }
+        let mut serving = JoinSet::new();
+        for (target, place) in places {
+            let this = self.clone();
+            serving.spawn(async move {
+                let verdict = this.line(&target).serve(place, |place| this.regenerate(&target, place)).await;
+                (target, verdict)
+            });
+        }
+        serving.join_all().await.into_iter().collect()
+    }
+
+    fn line(&self, target: &Target) -> Arc<Line> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(lines.entry(target.clone()).or_default())
+    }
+
+    async fn regenerate(&self, target: &Target, place: Where) -> Verdict {
         let begun = std::time::Instant::now();
-        match self.generate(target).await {
+        match self.generate(target, place).await {
             Ok(made) => {
-                for file in &made.excluded {
+                for file in &made.newly_excluded {
                     tracing::warn!("{target}: {} is left out: {}", file.file.display(), file.reason);
                 }
                 tracing::info!(
-                    "{target}: metadata made in {:.2} s, RPMs: {}, state {}",
+                    "{target}: metadata {} in {:.3} s, RPMs: {}, state {}",
+                    if made.is_new { "made" } else { "found up to date" },
                     begun.elapsed().as_secs_f64(),
                     made.packages,
                     made.state
@@ -117,17 +180,66 @@ impl Repogen {
     }
 
     /// Makes the metadata of one target and switches to it.
-    async fn generate(&self, target: &Target) -> Result<Made, MetadataError> {
-        let tree = self.layout.repository(target, false);
-        let repository = Repository {
-            tree: tree.clone(),
+    async fn generate(&self, target: &Target, place: Where) -> Result<Made, MetadataError> {
+        let repository = self.repository(target);
+        let locked = repository.lock().await?;
+        finished::adopt(&repository.tree, &repository.cache)?;
+        let only = match place {
+            Where::Everywhere => None,
+            Where::In(folders) if folders.iter().all(|folder| is_found(&repository.tree, folder)) => {
+                Some(in_folders(target, &repository.tree, folders)?)
+            }
+            Where::In(_) => None,
+        };
+        let made = locked.update(Wanted { only, ..everything(target, &repository.tree) }, None).await?;
+        let every = self.options.verify_every as u64;
+        if made.is_new && every > 0 && made.runs % every == 0 {
+            tell(target, &locked.verify(everything(target, &repository.tree), None).await?);
+        }
+        Ok(made)
+    }
+
+    /// Compares the metadata of a target with what createrepo_c makes of its builds, and repairs it.
+    pub async fn verify(&self, target: &Target) -> Result<Verified, MetadataError> {
+        let repository = self.repository(target);
+        let locked = repository.lock().await?;
+        locked.verify(everything(target, &repository.tree), None).await
+    }
+
+    fn repository(&self, target: &Target) -> Repository {
+        Repository {
+            tree: self.layout.repository(target, false),
             cache: self.layout.metadata_cache(target),
             options: self.options.clone(),
-        };
-        let locked = repository.lock().await?;
-        finished::adopt(&tree, &self.layout.metadata_cache(target))?;
-        let target = target.clone();
-        let all = Arc::new(move || packages::all(&target, &tree));
-        locked.update(Wanted { all, only: None }, None).await
+        }
     }
+}
+
+/// Old workers may spell the arch in a folder's name in their own way, and what was removed is found nowhere: then
+/// everything is looked at.
+fn is_found(tree: &Path, folder: &Path) -> bool {
+    finished::is_finished(&tree.join(folder))
+}
+
+fn tell(target: &Target, verified: &Verified) {
+    for difference in &verified.found {
+        tracing::warn!("{target}: {difference}");
+    }
+    for difference in &verified.left {
+        tracing::error!("{target}: even after making all metadata anew: {difference}");
+    }
+}
+
+fn everything(target: &Target, tree: &Path) -> Wanted {
+    let (target, tree) = (target.clone(), tree.to_owned());
+    Wanted { all: Arc::new(move || packages::all(&target, &tree)), only: None }
+}
+
+fn in_folders(
+    target: &Target,
+    tree: &Path,
+    folders: BTreeSet<PathBuf>,
+) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>, FileError> {
+    let files = |folder: PathBuf| Ok((folder.clone(), packages::of_build(target, tree, &tree.join(folder))?));
+    folders.into_iter().map(files).collect()
 }

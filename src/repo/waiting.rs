@@ -5,7 +5,7 @@
 //! job is moved. Moving is a put, then the delete. Who dies in between leaves the job in both tubes; who gets it
 //! next finds that it was moved, and only deletes it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::Repogen;
+use super::line::Where;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::metadata::Excluded;
 use crate::model::job::Predecessor;
@@ -194,13 +195,17 @@ impl Mover {
             Decision::Move(job) => Some(job),
             _ => None,
         });
-        let targets: BTreeSet<Target> =
-            jobs.flat_map(|job| &job.after).map(|predecessor| predecessor.build.target.clone()).collect();
+        let mut places: BTreeMap<Target, Where> = BTreeMap::new();
+        for Predecessor { build, .. } in jobs.flat_map(|job| &job.after) {
+            let place = Where::of(folder(build));
+            let before = places.remove(&build.target);
+            places.insert(build.target.clone(), before.map_or(place.clone(), |before| before.and(place)));
+        }
         let mut runs = JoinSet::new();
-        for target in targets {
+        for (target, place) in places {
             let repogen = self.repogen.clone();
             runs.spawn(async move {
-                let made = repogen.generate(&target).await;
+                let made = repogen.generate(&target, place).await;
                 (target, made.map(|made| made.excluded).map_err(|error| error.to_string()))
             });
         }
@@ -308,13 +313,18 @@ fn in_the_way(job: &BuildJob, published: &Published) -> Option<Obstacle> {
     job.after.iter().find_map(|Predecessor { build, .. }| match published.get(&build.target)? {
         Err(error) => Some(Obstacle::Later(error.clone())),
         Ok(excluded) => {
-            let folder = build.relative();
-            let folder = folder.strip_prefix(build.target.as_str()).unwrap_or(&folder);
-            let left_out = excluded.iter().find(|one| one.file.starts_with(folder))?;
+            let folder = folder(build);
+            let left_out = excluded.iter().find(|one| one.file.starts_with(&folder))?;
             let what = format!("is left out of its repository: {}", left_out.reason);
             Some(Obstacle::Never(build.clone(), what))
         }
     })
+}
+
+/// A build's folder, from its target's tree.
+fn folder(build: &BuildPath) -> PathBuf {
+    let BuildPath { pkgname, timestamp, evr, arch, .. } = build;
+    PathBuf::from(format!("{pkgname}/{timestamp}/{evr}.{arch}"))
 }
 
 fn id_of(entry: &Entry) -> Option<BuildId> {

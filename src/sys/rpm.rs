@@ -4,14 +4,18 @@
 
 mod content;
 pub mod signing;
+mod tags;
 mod vet;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
 use sha2::{Digest, Sha256};
+
+pub use tags::{Headers, Tags};
 
 use super::fs::{FileError, hex, open_regular};
 use crate::model::name::{BadName, word};
@@ -124,6 +128,65 @@ pub fn whole(path: &Path) -> Result<Whole, RpmError> {
     Ok(Whole { header, sha256: hashed.whole, size: hashed.size, content: content::content(&rpm.metadata) })
 }
 
+/// An RPM as repository metadata describes it.
+#[derive(Debug)]
+pub struct Listed {
+    pub headers: Headers,
+    /// Of the whole file, lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// What [`listed`] recognizes a file by that has not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// Bytes.
+    pub size: u64,
+    /// When it was last changed, nanoseconds since 1970.
+    pub mtime: i64,
+}
+
+impl Stat {
+    /// Of a regular file, also through a link.
+    pub fn of(path: &Path) -> Result<Stat, FileError> {
+        let found = std::fs::metadata(path).map_err(FileError::at("read", path))?;
+        Ok(Stat { size: found.len(), mtime: found.mtime() * 1_000_000_000 + found.mtime_nsec() })
+    }
+
+    /// Seconds since 1970.
+    pub fn seconds(self) -> i64 {
+        self.mtime.div_euclid(1_000_000_000)
+    }
+}
+
+/// Reads the headers, and checks size and payload against what they promise, as far as they do. The digest is not
+/// computed where it is known, and the payload is then taken to be whole.
+pub fn listed(path: &Path, known: Option<&str>) -> Result<Listed, RpmError> {
+    let mut file = open_regular(path)?;
+    let length = file.metadata().map_err(FileError::at("open", path))?.len();
+    begins_as_one(&mut BufReader::new(&file), length, path)?;
+    let read = tags::read(&mut BufReader::new(&file), length);
+    let headers = read.map_err(|error| not_an_rpm(path, &error.into()))?;
+    let damaged = |what| RpmError::Damaged { path: path.to_owned(), what };
+    // RPMSIGTAG_SIZE, and what there is above 4 GiB, RPMSIGTAG_LONGSIZE.
+    let promised = headers.signature.number(1000).or_else(|| headers.signature.number(270));
+    if let Some(promised) = promised.map(|promised| promised.saturating_add(headers.start))
+        && promised != length
+    {
+        return Err(damaged(format!("it has {length} bytes where its header says {promised}")));
+    }
+    if let Some(sha256) = known {
+        return Ok(Listed { headers, sha256: sha256.to_owned() });
+    }
+    let hashed = hash(&mut file, headers.end).map_err(FileError::at("read", path))?;
+    // RPMTAG_PAYLOADSHA256, where RPMTAG_PAYLOADSHA256ALGO is what its name says.
+    let digest = headers.header.string(5092).unwrap_or_default();
+    let is_sha256 = headers.header.number(5093) == Some(8);
+    if is_sha256 && !digest.is_empty() && digest != hashed.payload.as_bytes() {
+        return Err(damaged("its payload does not match the digest in its header".into()));
+    }
+    Ok(Listed { headers, sha256: hashed.whole })
+}
+
 /// What every RPM's lead begins with.
 const MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 /// The arch that a file name gives a source RPM.
@@ -146,14 +209,8 @@ impl<'a> Rpm<'a> {
     /// The RPM that `file`, a regular one, is; `path` is for errors.
     pub fn of(file: File, path: &'a Path) -> Result<Rpm<'a>, RpmError> {
         let length = file.metadata().map_err(FileError::at("open", path))?.len();
-        if length == 0 {
-            return Err(RpmError::Empty(path.to_owned()));
-        }
         let mut reader = BufReader::new(&file);
-        if !reader.fill_buf().map_err(FileError::at("read", path))?.starts_with(&MAGIC) {
-            let reason = "it does not begin as one does".into();
-            return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
-        }
+        begins_as_one(&mut reader, length, path)?;
         vet::vet(&mut reader, length).map_err(|error| not_an_rpm(path, &error.into()))?;
         reader.seek(SeekFrom::Start(0)).map_err(FileError::at("read", path))?;
         let metadata = PackageMetadata::parse(&mut reader).map_err(|error| not_an_rpm(path, &error))?;
@@ -188,6 +245,17 @@ impl<'a> Rpm<'a> {
     fn damaged(&self, what: String) -> RpmError {
         RpmError::Damaged { path: self.path.to_owned(), what }
     }
+}
+
+fn begins_as_one(reader: &mut impl BufRead, length: u64, path: &Path) -> Result<(), RpmError> {
+    if length == 0 {
+        return Err(RpmError::Empty(path.to_owned()));
+    }
+    if !reader.fill_buf().map_err(FileError::at("read", path))?.starts_with(&MAGIC) {
+        let reason = "it does not begin as one does".into();
+        return Err(RpmError::NotAnRpm { path: path.to_owned(), reason });
+    }
+    Ok(())
 }
 
 fn not_an_rpm(path: &Path, error: &rpm::Error) -> RpmError {

@@ -27,6 +27,21 @@ pub enum DatabaseError {
     Ending,
 }
 
+/// Opens (and makes) a file that is a cache, used by one process at a time under a lock of its own, and runs `schema`.
+/// Without WAL, so that it may lie on a shared file system. One that is damaged is an error, here or later.
+pub fn open_cache(path: &Path, schema: &str) -> Result<Connection, DatabaseError> {
+    let open = || -> Result<Connection, rusqlite::Error> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+        connection.pragma_update(None, "journal_mode", "TRUNCATE")?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
+        connection.execute_batch(schema)?;
+        connection.set_prepared_statement_cache_capacity(64);
+        Ok(connection)
+    };
+    open().map_err(|source| DatabaseError::Open { path: path.display().to_string(), source })
+}
+
 /// How long a writer waits for other processes' transactions, each of which takes about a millisecond, before it
 /// looks again: soon at first, then less often, for half a minute in all.
 fn wait_for_others(times: i32) -> bool {

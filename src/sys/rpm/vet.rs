@@ -89,6 +89,6 @@ fn skip(input: &mut impl Read, bytes: u64) -> Result<()> {
     if skipped == bytes { Ok(()) } else { Err(ErrorKind::UnexpectedEof.into()) }
 }
 
-fn lie(what: &'static str) -> Error {
+pub(super) fn lie(what: &'static str) -> Error {
     Error::new(ErrorKind::InvalidData, what)
 }

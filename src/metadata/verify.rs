@@ -1,0 +1,226 @@
+//! Comparing a repository's metadata with what createrepo_c makes of the same files, and making it anew where they
+//! differ.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+
+use super::incremental::Trust;
+use super::package::Kind;
+use super::repomd::Repomd;
+use super::{Locked, MetadataError, Repository, Sign, Wanted, blocking, createrepo, excluded};
+use crate::config::RepoEngine;
+use crate::sys::fs::{self, FileError};
+
+/// What a comparison came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified {
+    /// The state that was compared.
+    pub state: Option<u64>,
+    /// RPMs in createrepo_c's lists.
+    pub packages: usize,
+    pub found: Vec<Difference>,
+    /// The state that was made anew because of them.
+    pub repaired: Option<u64>,
+    /// What differs even then.
+    pub left: Vec<Difference>,
+}
+
+/// One way in which a package is not described as createrepo_c does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// `primary`, `filelists` or `other`.
+    pub list: &'static str,
+    /// A path in the primary list, the digest of an RPM in the others.
+    pub package: String,
+    pub what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    Missing,
+    Extra,
+    Differs,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Difference { list, package, what } = self;
+        match what {
+            What::Missing => write!(f, "{package} is missing in {list}"),
+            What::Extra => write!(f, "{package} is in {list} and should not be"),
+            What::Differs => write!(f, "{package} is described wrongly in {list}"),
+        }
+    }
+}
+
+impl Locked {
+    /// Compares, and repairs: takes as long as createrepo_c takes to read everything, and twice that where something
+    /// differs.
+    pub async fn verify(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Verified, MetadataError> {
+        let tree = &self.repository.tree;
+        fs::make_dir(&tree.join("repodata"))?;
+        let state = Repository::state(tree)?;
+        let truth = self.truth(&wanted).await?;
+        let packages = truth[0].len();
+        let (truth, found) = self.compare(truth).await?;
+        if found.is_empty() {
+            return Ok(Verified { state, packages, found, repaired: None, left: Vec::new() });
+        }
+        let made = match self.repository.options.engine {
+            RepoEngine::Incremental => self.incrementally(wanted, Trust::Nothing, sign).await?,
+            RepoEngine::CreaterepoC => {
+                fs::remove_dir(&self.repository.cache.join("repodata"))?;
+                self.by_createrepo(wanted, sign).await?
+            }
+        };
+        let (_, left) = self.compare(truth).await?;
+        Ok(Verified { state, packages, found, repaired: Some(made.state), left })
+    }
+
+    /// What createrepo_c says of the files that can be listed.
+    async fn truth(&self, wanted: &Wanted) -> Result<[Described; 3], MetadataError> {
+        let Repository { tree, cache, .. } = self.repository.clone();
+        let (all, place) = (wanted.all.clone(), cache.join("verify"));
+        fs::remove_dir(&place)?;
+        fs::make_dir(&place)?;
+        let known = excluded::read(&cache);
+        let from = tree.clone();
+        let packages = blocking(move || {
+            let (mut packages, _) = excluded::sort_out(&from, all()?);
+            packages.retain(|file| !known.iter().any(|one| one.file == *file));
+            Ok(packages)
+        })
+        .await?;
+        let options = ["--no-database", "--general-compress-type=gz"].map(str::to_owned);
+        createrepo::run(&tree, &place, &packages, 0, &options).await?;
+        blocking(move || {
+            let described = read(&place, &place.join("repodata/repomd.xml"));
+            fs::remove_dir(&place)?;
+            described
+        })
+        .await
+    }
+
+    async fn compare(
+        &self,
+        truth: [Described; 3],
+    ) -> Result<([Described; 3], Vec<Difference>), MetadataError> {
+        let tree = self.repository.tree.clone();
+        blocking(move || {
+            let path = super::publish::live(&tree);
+            // What cannot be read says nothing.
+            let ours = read(&tree, &path).unwrap_or_default();
+            let lists = Kind::ALL.iter().zip(ours.iter().zip(&truth));
+            let found =
+                lists.flat_map(|(kind, (ours, truth))| differences(kind.as_str(), ours, truth)).collect();
+            Ok((truth, found))
+        })
+        .await
+    }
+}
+
+/// Packages of a list, with what it says of each in a form that does not depend on how it is laid out. A package that
+/// stands there twice has it twice.
+type Described = BTreeMap<String, Vec<String>>;
+
+fn differences(list: &'static str, ours: &Described, truth: &Described) -> Vec<Difference> {
+    let difference = |package: &String, what| Difference { list, package: package.clone(), what };
+    let wrong = truth.iter().filter_map(|(package, said)| match ours.get(package) {
+        None => Some(difference(package, What::Missing)),
+        Some(ours) if ours != said => Some(difference(package, What::Differs)),
+        Some(_) => None,
+    });
+    let extra = ours.keys().filter(|package| !truth.contains_key(*package));
+    wrong.chain(extra.map(|package| difference(package, What::Extra))).collect()
+}
+
+fn read(folder: &Path, repomd: &Path) -> Result<[Described; 3], MetadataError> {
+    let text = std::fs::read(repomd).map_err(FileError::at("read", repomd))?;
+    let unreadable = |reason| MetadataError::Unreadable { path: repomd.to_owned(), reason };
+    let repomd = Repomd::parse(&text).map_err(unreadable)?;
+    let list = |kind: Kind| {
+        let file = repomd.of(kind.as_str()).and_then(|data| data.file());
+        let file = file.ok_or_else(|| unreadable(format!("it names no {}", kind.as_str())))?;
+        let path = folder.join("repodata").join(file);
+        describe(&path).map_err(|reason| MetadataError::Unreadable { path: path.clone(), reason })
+    };
+    Ok([list(Kind::Primary)?, list(Kind::Filelists)?, list(Kind::Other)?])
+}
+
+fn open(path: &Path) -> io::Result<Box<dyn Read>> {
+    let file = File::open(path)?;
+    Ok(match path.extension().and_then(|extension| extension.to_str()) {
+        Some("gz") => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Some("zst") => Box::new(zstd::stream::Decoder::new(file)?),
+        _ => Box::new(file),
+    })
+}
+
+fn describe(path: &Path) -> Result<Described, String> {
+    let input = open(path).map_err(|error| error.to_string())?;
+    let mut reader = Reader::from_reader(BufReader::new(input));
+    let mut found = Described::new();
+    let (mut said, mut word, mut name) = (String::new(), String::new(), String::new());
+    let mut buffer = Vec::new();
+    loop {
+        buffer.clear();
+        let event = reader.read_event_into(&mut buffer).map_err(|error| error.to_string())?;
+        match event {
+            Event::Start(tag) => begin(&tag, &mut said, &mut word, &mut name),
+            Event::Empty(tag) => {
+                begin(&tag, &mut said, &mut word, &mut name);
+                said.push_str("</>");
+            }
+            Event::Text(text) => word.push_str(&text),
+            Event::GeneralRef(entity) => {
+                let whole = format!("&{};", &*entity);
+                word.push_str(&quick_xml::escape::unescape(&whole).map_err(|error| error.to_string())?);
+            }
+            Event::End(tag) => {
+                said.push_str(if word.trim().is_empty() { "" } else { &word });
+                word.clear();
+                said.push_str("</>");
+                if tag.local_name().as_ref() == "package" {
+                    found.entry(std::mem::take(&mut name)).or_default().push(std::mem::take(&mut said));
+                }
+            }
+            Event::Eof => break,
+            _ => {}
+        }
+    }
+    found.values_mut().for_each(|said| said.sort());
+    Ok(found)
+}
+
+/// The attributes stand in their own order.
+fn begin(tag: &BytesStart, said: &mut String, word: &mut String, name: &mut String) {
+    word.clear();
+    let local = tag.local_name();
+    let local: &str = local.as_ref();
+    if matches!(local, "metadata" | "filelists" | "otherdata") {
+        return;
+    }
+    let value =
+        |text: &str| quick_xml::escape::unescape(text).map(std::borrow::Cow::into_owned).unwrap_or_default();
+    let mut attributes: Vec<(String, String)> = tag
+        .attributes()
+        .flatten()
+        .map(|attribute| (attribute.key.as_ref().to_owned(), value(&attribute.value)))
+        .collect();
+    attributes.sort();
+    said.push('<');
+    said.push_str(local);
+    for (key, value) in &attributes {
+        said.push_str(&format!(" {key}={value:?}"));
+        if (local, key.as_str()) == ("location", "href") || (local, key.as_str()) == ("package", "pkgid") {
+            name.clone_from(value);
+        }
+    }
+    said.push('>');
+}

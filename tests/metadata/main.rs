@@ -1,0 +1,10 @@
+//! Repository metadata: the built-in engine against createrepo_c, what readers see, and what goes wrong.
+
+mod bad;
+mod crashes;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod oracle;
+mod readers;
+mod rpms;
+mod states;
