@@ -16,6 +16,7 @@ use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
 use crate::repo::Repogen;
+use crate::repo::prune::Pruner;
 use crate::shutdown::Shutdown;
 use crate::sign::Signer;
 use crate::stamp::Stamps;
@@ -192,6 +193,11 @@ impl Site {
             scratch_in_repo: self.config.scratch_in_repo,
             options: self.config.repo.clone(),
         }
+    }
+
+    /// Who prunes this root.
+    pub fn pruner(&self) -> Pruner {
+        Pruner { repogen: self.repogen(), options: self.config.prune.clone(), queue: self.queue.clone() }
     }
 
     fn notifier(&self) -> Notifier {

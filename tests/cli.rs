@@ -12,7 +12,7 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "build",
     "submit",
     "run",
@@ -24,6 +24,8 @@ const COMMANDS: [&str; 16] = [
     "drop",
     "override",
     "repogen",
+    "prune",
+    "protect",
     "check-config",
     "init",
     "certificate",

@@ -12,6 +12,8 @@ mod kick;
 mod logs;
 mod man;
 mod named;
+mod protect;
+mod prune;
 mod query;
 mod repogen;
 mod run;
@@ -125,6 +127,8 @@ enum Command {
     #[command(name = "override")]
     Override(settle::Settle),
     Repogen(repogen::Repogen),
+    Prune(prune::Prune),
+    Protect(protect::Protect),
     CheckConfig(check_config::CheckConfig),
     #[command(hide = true)]
     Connect(connect::Connect),
@@ -174,6 +178,7 @@ macro_rules! system_errors {
 system_errors!(
     SiteError,
     crate::queue::QueueError,
+    crate::repo::prune::PruneError,
     crate::role::EndedUnasked,
     crate::sys::sqlite::DatabaseError,
     crate::sys::fs::FileError,
@@ -313,6 +318,8 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Drop(command) => command.run(&existing(config)?, global.json).await,
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
+        Command::Prune(command) => Box::pin(command.run(&existing(config)?, global.json)).await,
+        Command::Protect(command) => command.run(&existing(config)?, global.json).await,
         Command::Init(_) | Command::Certificate(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("they need no site, and were run")
         }

@@ -50,6 +50,11 @@ impl Layout {
         self.incoming().join(name.as_str())
     }
 
+    /// Held by who puts a file there, or removes one.
+    pub fn incoming_lock(&self) -> PathBuf {
+        self.incoming().join(".lock")
+    }
+
     /// Target files of the overlay engine: `targets/<target>.repo`.
     pub fn target_file(&self, target: &Target) -> PathBuf {
         self.targets().join(format!("{target}.repo"))
@@ -89,6 +94,10 @@ impl Layout {
         self.results_of(build).join(&attempt.0)
     }
 
+    pub fn all_results(&self) -> PathBuf {
+        self.root.join("results")
+    }
+
     pub fn results_of(&self, build: &BuildPath) -> PathBuf {
         self.root.join("results").join(build.relative())
     }
@@ -126,6 +135,11 @@ impl Layout {
     /// RPMs waiting for a signature.
     pub fn tosign(&self, target: &Target) -> PathBuf {
         self.bstore().join("tosign").join(target.as_str())
+    }
+
+    /// Where what is pruned goes, in one step, before it is deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.bstore().join("trash")
     }
 
     /// createrepo_c's working copy of a target's metadata, and the target's lock.

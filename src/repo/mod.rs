@@ -3,7 +3,9 @@
 //! Requests for one target that wait together are served by one run; those that arrive during a run wait for
 //! the next. So none is dropped, and metadata is never older than the last finished request.
 
+mod life;
 mod packages;
+pub mod prune;
 mod waiting;
 
 use std::collections::BTreeMap;
@@ -49,7 +51,11 @@ impl Repogen {
     /// Serves requests, and moves waiting jobs on, until told to stop.
     pub async fn run(&self, queue: &Queue, shutdown: &Shutdown) {
         let (tubes, mover) = ([CREATEREPO.to_owned()], Mover::new(self, queue));
-        tokio::join!(consumer::run(queue, &tubes, shutdown, self), mover.run(shutdown));
+        tokio::join!(
+            consumer::run(queue, &tubes, shutdown, self),
+            mover.run(shutdown),
+            life::give_signs(&self.layout, queue, shutdown)
+        );
     }
 }
 
