@@ -5,6 +5,7 @@
 
 mod fleet;
 mod mqtt;
+mod prune;
 mod queue;
 mod repo;
 mod sign;
@@ -22,6 +23,7 @@ use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
 pub use mqtt::Broker;
+pub use prune::{Policy, PruneOptions};
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
 pub use sign::{KeyPlace, Signing, TargetKeys};
@@ -138,6 +140,7 @@ pub struct Config {
     /// Whether scratch builds lie in the build repository, as they did in the old system.
     pub scratch_in_repo: bool,
     pub repo: RepoOptions,
+    pub prune: PruneOptions,
     pub logfile: PathBuf,
     /// Where sources come from; none: the root folder.
     pub sources: Option<reqwest::Url>,
@@ -176,6 +179,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("mock", &["configs", "own_configs", "base_url", "update", "stale_after"]),
     ("sources", &["url"]),
     ("bstore", &["base_url", "scratch_in_repo", "upload"]),
+    ("prune", &["newest", "days", "log_days", "scratch_days", "source_days", "leftover_days", "grace"]),
+    ("keep", &[]),
     ("repo", &["engine", "compression", "verify_every", "keep", "keep_for", "createrepo_options"]),
     ("tls", &["ca_cert", "tls_cert", "tls_key", "psk_file", "psk_identity"]),
     ("logs", &["logfile"]),
@@ -257,6 +262,7 @@ impl Config {
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             repo: values.repo()?,
+            prune: values.prune()?,
             logfile,
             sources: values.sources()?,
             upload: values.upload()?,

@@ -16,6 +16,7 @@ use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TubeStats};
 use crate::repo::Repogen;
+use crate::repo::prune::Pruner;
 use crate::shutdown::Shutdown;
 use crate::sign::{self, Signer};
 use crate::stamp::Stamps;
@@ -196,6 +197,11 @@ impl Site {
     pub fn repogen(&self) -> Repogen {
         let config = &self.config;
         Repogen::new(config.layout.clone(), config.scratch_in_repo, config.repo.clone())
+    }
+
+    /// Who prunes this root.
+    pub fn pruner(&self) -> Pruner {
+        Pruner { repogen: self.repogen(), options: self.config.prune.clone(), queue: self.queue.clone() }
     }
 
     fn notifier(&self) -> Notifier {

@@ -12,7 +12,7 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 17] = [
+const COMMANDS: [&str; 19] = [
     "build",
     "submit",
     "run",
@@ -25,6 +25,8 @@ const COMMANDS: [&str; 17] = [
     "override",
     "repogen",
     "sign",
+    "prune",
+    "protect",
     "check-config",
     "init",
     "certificate",

@@ -228,6 +228,7 @@ fn builds_of_one_source_are_compared_by_files_and_dependencies() {
             finished: String::new(),
             engine: EngineName { name: String::new(), version: String::new() },
             buildroot: Vec::new(),
+            repositories: Vec::new(),
         }
     };
     let (_a, first) = built("text", "bash");

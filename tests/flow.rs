@@ -104,6 +104,116 @@ fn installed(root: &Root, package: &str) -> PathBuf {
     scratch
 }
 
+/// Read-your-writes: with two slots, both are begun at once where the one is not told to follow the other.
+#[tokio::test]
+async fn what_is_submitted_with_what_it_needs_is_built_against_it_and_says_which_state_it_saw() {
+    let root = root();
+    root.write("reimzul.ini", "[worker]\nengine = overlay\nretry_delay = 0\nslots = 2\n");
+    let submit = |name: &str, options: &[&str]| {
+        let srpm = packed(&root, name).display().to_string();
+        let ran = root.run(&[&["submit", "-q", "-t", "mini", "-a", "x86_64", "-s", &srpm], options].concat());
+        ran.ok().out.trim().to_owned()
+    };
+    let roles = root.start_all();
+    let library = submit("libgreet", &[]);
+    let program = submit("greet", &["--after", &library]);
+    let site = root.site();
+    let status = eventually("the program's result", async || {
+        let path = program.parse().unwrap();
+        let all = reimzul::history::Find { all: true, ..reimzul::history::Find::default() };
+        let found = site.history.find(all).await.unwrap();
+        let result = found.into_iter().find(|one| one.event.path() == path && one.event.status.is_result());
+        result.map(|result| result.event)
+    })
+    .await;
+    assert_eq!(status.status, reimzul::model::Status::Success, "{:?}", status.failure);
+    let record = harness::record(&root.join(format!("bstore/repo/{program}")));
+    assert!(record.buildroot.iter().any(|nevra| nevra.starts_with("libgreet-devel-")), "{record:?}");
+    let [mini, own] = record.repositories.as_slice() else { panic!("{:?}", record.repositories) };
+    assert_eq!((mini.id.as_str(), own.id.as_str()), ("mini", "reimzul-own"));
+    assert_eq!(own.baseurl.as_deref(), Some("file://$root/bstore/repo/mini.x86_64"));
+    assert!(!mini.baseurl.as_ref().unwrap().is_empty());
+    // The state it saw is still readable, under its number.
+    let number = own.revision.unwrap();
+    let kept = root.join(format!("bstore/repo/mini.x86_64/repodata/{number}-repomd.xml"));
+    assert_eq!(own.sha256, reimzul::sys::fs::sha256(&kept).unwrap().0);
+    let why = root.run(&["why", &program]).ok().out;
+    assert!(why.contains(&format!("reimzul-own {number}")), "{why}");
+    roles.stop();
+    let first = harness::record(&root.join(format!("bstore/repo/{library}")));
+    assert_eq!(first.repositories.iter().map(|one| one.id.as_str()).collect::<Vec<_>>(), ["mini"]);
+}
+
+/// dnf believes its copy of a repository elsewhere for a while; not for a build that follows others.
+#[tokio::test]
+async fn what_follows_sees_a_repository_elsewhere_as_it_is_now() {
+    let root = root();
+    std::fs::create_dir_all(root.join("bstore/repo")).unwrap();
+    let mut server = Command::new("python3")
+        .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1", "--directory"])
+        .arg(root.join("bstore/repo"))
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().unwrap()), &mut said)
+        .unwrap();
+    let port = said.split(" port ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+    let elsewhere = format!("[elsewhere]\nbaseurl = http://127.0.0.1:{port}/mini.x86_64/\ngpgcheck = 0\n");
+    let target = root.read("targets/mini.x86_64.repo");
+    let target = target.replacen("[reimzul]\n", "[reimzul]\nown_repository = no\n", 1) + "\n" + &elsewhere;
+    root.write("targets/mini.x86_64.repo", &target);
+
+    let work = tempfile::tempdir().unwrap();
+    let submit = |name: &str, version: u32, needs: &str, options: &[&str]| {
+        let spec = format!(
+            "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: A test\nLicense: MIT\nBuildArch: noarch\n{needs}\n\
+             %description\nA test.\n%files\n"
+        );
+        let folder = work.path().join(format!("{name}-{version}"));
+        std::fs::create_dir(&folder).unwrap();
+        let srpm = harness::packed(&spec, name, &folder).display().to_string();
+        root.run(&[&["submit", "-q", "-t", "mini", "-a", "x86_64", "-s", &srpm], options].concat()).ok().out
+    };
+    let roles = root.start_all();
+    let repository = root.join("bstore/repo/mini.x86_64");
+    root.run(&["repogen", "mini.x86_64"]).ok();
+    eventually("metadata", async || repository.join("repodata/repomd.xml").exists().then_some(())).await;
+    submit("lib", 1, "", &["--wait"]);
+    eventually("lib 1", async || {
+        harness::listed(&repository).contains(&"lib-1-1.noarch.rpm".into()).then_some(())
+    })
+    .await;
+    submit("app", 1, "BuildRequires: lib", &["--wait"]);
+    let lib = submit("lib", 2, "", &[]).trim().to_owned();
+    submit("app", 2, "BuildRequires: lib", &["--after", &lib, "--wait"]);
+    roles.stop();
+    let _ = (server.kill(), server.wait());
+    let in_root = |version: u32| {
+        let folder = root.files("bstore/repo/mini.x86_64/app");
+        let file =
+            folder.iter().find(|file| file.contains(&format!("/{version}-1.x86_64/build.json"))).unwrap();
+        harness::record(root.join(file).parent().unwrap()).buildroot
+    };
+    assert!(in_root(1).contains(&"lib-1-1.noarch".to_owned()), "{:?}", in_root(1));
+    assert!(in_root(2).contains(&"lib-2-1.noarch".to_owned()), "{:?}", in_root(2));
+}
+
+/// The source RPM of an example package.
+fn packed(root: &Root, name: &str) -> PathBuf {
+    let out = root.join("packed").join(name);
+    let ran = Ran::of(
+        Command::new("rpmbuild")
+            .args(["-bs", "--nodeps", "--define", "dist .mini1"])
+            .args(["--define", &format!("_sourcedir {PACKAGES}/{name}")])
+            .args(["--define", &format!("_srcrpmdir {}", out.display())])
+            .arg(spec(name)),
+    );
+    assert_eq!(ran.code, 0, "{ran:?}");
+    std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path()
+}
+
 #[test]
 fn dynamic_buildrequires_are_met_and_are_no_result() {
     let root = root();

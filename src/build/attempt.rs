@@ -122,6 +122,7 @@ impl Worker {
             disttag: &task.job.disttag,
             timeout: None,
             quota: None,
+            fresh: !task.job.after.is_empty(),
         };
         let cancel = either(under.shutdown.kill(), under.delivery.lease.ended());
         // Ends the task that links the two.
@@ -130,7 +131,7 @@ impl Worker {
         let building = Box::pin(self.guard.build(&self.engine, request, &cancel));
         let (outcome, resources) = logs::kept_short(resultdir, self.config.log_limit.0, building).await;
         inventory.resources = resources;
-        inventory.outcome(outcome.durations, outcome.buildroot);
+        inventory.outcome(outcome.durations, outcome.buildroot, outcome.repositories);
         let result = outcome.result.and_then(|()| inventory.results(resultdir));
         if result.is_err() {
             // Whatever it failed by: an RPM in the folder would be listed.

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::source::Source;
 use crate::model::name::word;
-use crate::model::record::{self, BuildRecord, EngineName, ResultFile};
+use crate::model::record::{self, BuildRecord, EngineName, RepositoryState, ResultFile};
 use crate::model::{Attempt, Class, Event, Failure, Resources, SrpmName};
 use crate::sys::fs::{FileError, kind};
 use crate::sys::rpm::{self, Whole};
@@ -20,6 +20,7 @@ pub struct Inventory {
     pub resources: Resources,
     source: record::Source,
     buildroot: Vec<String>,
+    repositories: Vec<RepositoryState>,
     results: Vec<ResultFile>,
 }
 
@@ -31,6 +32,7 @@ impl Inventory {
             resources: Resources::default(),
             source: record::Source { file: String::new(), size: 0, sha256: String::new() },
             buildroot: Vec::new(),
+            repositories: Vec::new(),
             results: Vec::new(),
         }
     }
@@ -47,9 +49,15 @@ impl Inventory {
         };
     }
 
-    pub fn outcome(&mut self, durations: BTreeMap<String, f64>, buildroot: Vec<String>) {
+    pub fn outcome(
+        &mut self,
+        durations: BTreeMap<String, f64>,
+        buildroot: Vec<String>,
+        repositories: Vec<RepositoryState>,
+    ) {
         self.durations.extend(durations);
         self.buildroot = buildroot;
+        self.repositories = repositories;
     }
 
     /// Reads every RPM in the folder. A success without any is none.
@@ -77,6 +85,7 @@ impl Inventory {
             finished: jiff::Timestamp::now().to_string(),
             engine,
             buildroot: self.buildroot,
+            repositories: self.repositories,
         }
     }
 }

@@ -13,13 +13,11 @@ use super::engine::{Engine, mock};
 use crate::config::Config;
 use crate::model::builder::INTERVAL;
 use crate::model::{Arch, BuildPath, Builder, Size};
-use crate::queue::{BUILDERS, NewJob, PRIORITY_SIGN_OF_LIFE, Queue, QueueError};
+use crate::queue::{Queue, QueueError};
 use crate::sys::{fs, machine};
 
 /// How often free space is looked at, and changes are told.
 const LOOK: Duration = Duration::from_secs(1);
-/// So many signs that nobody has read are enough.
-const UNREAD: u64 = 100;
 
 /// What there is to tell of a worker, as it changes.
 #[derive(Debug)]
@@ -155,14 +153,7 @@ impl Life {
 
     /// Says whether anybody listens.
     async fn tell(&self, queue: &Queue, stopping: bool, stopped: bool) -> Result<bool, QueueError> {
-        let stats = queue.stats().await?;
-        let heard = |tube: &&crate::queue::TubeStats| tube.watching > 0 && tube.ready < UNREAD;
-        if stats.iter().filter(|tube| tube.tube == BUILDERS).find(heard).is_none() {
-            return Ok(false);
-        }
-        let sign = self.sign_now(stopping, stopped);
-        queue.put(vec![NewJob::new(BUILDERS, &sign, PRIORITY_SIGN_OF_LIFE)]).await?;
-        Ok(true)
+        queue.give_sign(&self.sign_now(stopping, stopped)).await
     }
 
     fn sign_now(&self, stopping: bool, stopped: bool) -> Builder {
@@ -174,7 +165,7 @@ impl Life {
         };
         Builder {
             running: self.running().clone(),
-            load: load(),
+            load: fs::load(),
             free: self.free(),
             takes_jobs: why_not.is_none(),
             why_not,
@@ -204,10 +195,4 @@ impl Drop for Running<'_> {
         }
         self.life.changed.store(true, Ordering::SeqCst);
     }
-}
-
-/// Of the last minute: the first number in proc(5)'s `loadavg`.
-fn load() -> f64 {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }

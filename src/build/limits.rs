@@ -111,6 +111,7 @@ fn impossible(error: &CgroupError) -> Outcome {
         result: Err(Failure::new(Class::Config, "limits", why).retried(true)),
         durations: std::collections::BTreeMap::new(),
         buildroot: Vec::new(),
+        repositories: Vec::new(),
     }
 }
 

@@ -12,6 +12,8 @@ mod kick;
 mod logs;
 mod man;
 mod named;
+mod protect;
+mod prune;
 mod query;
 mod repogen;
 mod run;
@@ -127,6 +129,8 @@ enum Command {
     Override(settle::Settle),
     Repogen(repogen::Repogen),
     Sign(sign::Sign),
+    Prune(prune::Prune),
+    Protect(protect::Protect),
     CheckConfig(check_config::CheckConfig),
     #[command(hide = true)]
     Connect(connect::Connect),
@@ -176,6 +180,7 @@ macro_rules! system_errors {
 system_errors!(
     SiteError,
     crate::queue::QueueError,
+    crate::repo::prune::PruneError,
     crate::role::EndedUnasked,
     crate::sys::sqlite::DatabaseError,
     crate::sys::fs::FileError,
@@ -316,6 +321,8 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Override(command) => command.run(&existing(config)?, global.json).await,
         Command::Repogen(command) => command.run(&existing(config)?, global.json).await,
         Command::Sign(command) => command.run(&existing(config)?, global.json).await,
+        Command::Prune(command) => Box::pin(command.run(&existing(config)?, global.json)).await,
+        Command::Protect(command) => command.run(&existing(config)?, global.json).await,
         Command::Init(_) | Command::Certificate(_) | Command::Completions(_) | Command::Man(_) => {
             unreachable!("they need no site, and were run")
         }

@@ -12,7 +12,8 @@ use crate::role::Site;
 /// Show builders, and what waits, runs and is stuck
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows the builders and what they are at; how many jobs of each tube are ready,
+Shows the builders and what they are at; how much room is left where the
+repositories are; how many jobs of each tube are ready,
 reserved (being worked on), delayed (tried again later) or buried (until
 somebody kicks them), and how many processes watch the tube; why jobs are stuck;
 what could not be told to whom.
@@ -28,7 +29,8 @@ impl Stats {
         let tubes = site.queue.stats().await?;
         let jobs = site.queue.list(None).await?;
         let outbox = site.outbox.waiting().await?;
-        let builders = site.history.builders().await?;
+        let signs = site.history.builders().await?;
+        let (stores, builders): (Vec<_>, Vec<_>) = signs.into_iter().partition(Builder::is_store);
         // Those that follow other builds have a reason too, and are not stuck.
         let is_stuck =
             |job: &&Entry| job.state == State::Buried || (job.reason.is_some() && job.tube != WAITING);
@@ -40,12 +42,16 @@ impl Stats {
                 .map(|(sink, waiting, reason)| json!({"sink": sink, "waiting": waiting, "reason": reason}))
                 .collect();
             ui::print_json(
-                &json!({"builders": builders, "tubes": tubes, "jobs": jobs, "undelivered": outbox}),
+                &json!({"builders": builders, "stores": stores, "tubes": tubes, "jobs": jobs, "undelivered": outbox}),
             );
             return Ok(exit::OK);
         }
         if !builders.is_empty() {
             show_builders(&builders);
+            ui::say!();
+        }
+        if !stores.is_empty() {
+            show_stores(&stores);
             ui::say!();
         }
         show_tubes(&tubes);
@@ -124,6 +130,19 @@ fn show_builders(builders: &[Builder]) {
                 ui::say!("{} builds {}", plain(&builder.builder), plain(path));
             }
         }
+    }
+}
+
+fn show_stores(stores: &[Builder]) {
+    let now = jiff::Timestamp::now().as_second();
+    let mut table = ui::table(&["store", "free", "heard of"]);
+    for store in stores {
+        let heard = format!("{} ago", duration((now - store.time).max(0)));
+        table.add_row([plain(&store.builder), store.free.to_string(), heard]);
+    }
+    ui::print(&table);
+    for (store, silence) in stores.iter().filter_map(|store| Some((store, store.silent_for(now)?))) {
+        ui::say!("{} was not heard of for {}", plain(&store.builder), duration(silence));
     }
 }
 

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::named::{self, Meant, Named};
 use super::{Done, Failure, completions, exit, ui, watch};
 use crate::history::Document;
-use crate::model::{Arch, BuildJob, Event, Status};
+use crate::model::record::{FILE, RepositoryState};
+use crate::model::text::plain;
+use crate::model::{Arch, BuildJob, BuildRecord, Event, Layout, Status};
 use crate::queue::{CREATEREPO, Entry, NOTIFY, PRIORITY, PRIORITY_NOW, State, WAITING};
 use crate::role::Site;
 use crate::sign;
@@ -52,6 +54,8 @@ struct Answer {
     /// Requests for metadata of its target that nobody has served yet.
     metadata_waits: usize,
     event: Option<Document>,
+    /// The states of the repositories that it was built from, as far as they are known here.
+    repositories: Vec<RepositoryState>,
 }
 
 /// Where it stands.
@@ -133,6 +137,7 @@ impl Answer {
             phase: build.and_then(|named| watch::phase(layout, &named.path)),
             metadata_waits: build.map_or(0, |named| metadata_waits(&jobs, named)),
             event: build.and_then(|named| named.document.clone()),
+            repositories: build.map(|named| repositories(layout, named)).unwrap_or_default(),
             job,
         })
     }
@@ -263,6 +268,14 @@ impl Answer {
         if let Some(folder) = folder.as_ref().filter(|_| event.failure.is_none()) {
             detail("folder", &ui::short(folder).display().to_string());
         }
+        if !self.repositories.is_empty() {
+            let state = |state: &RepositoryState| match state.revision {
+                Some(revision) => format!("{} {revision}", plain(&state.id)),
+                None => plain(&state.id),
+            };
+            let states: Vec<String> = self.repositories.iter().map(state).collect();
+            detail("against", &states.join(", "));
+        }
         if event.status == Status::Success && self.metadata_waits > 0 {
             detail(
                 "but",
@@ -345,6 +358,14 @@ fn standing(job: Option<&Entry>, build: Option<&Named>) -> Standing {
         (None, false) => Standing::Ending,
         (None, true) => Standing::Ended,
     }
+}
+
+fn repositories(layout: &Layout, named: &Named) -> Vec<RepositoryState> {
+    let read = || {
+        let text = std::fs::read(named.folder(layout)?.join(FILE)).ok()?;
+        Some(serde_json::from_slice::<BuildRecord>(&text).ok()?.repositories)
+    };
+    read().unwrap_or_default()
 }
 
 fn metadata_waits(jobs: &[Entry], named: &Named) -> usize {

@@ -1,4 +1,5 @@
-//! What a worker tells of itself in tube `builders`, and what is kept of it: its last sign of life.
+//! What a worker tells of itself in tube `builders`, and what is kept of it: its last sign of life. A repogen tells of
+//! the store that it works on in the same way: it has no slots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,13 +20,13 @@ pub struct Builder {
     pub arch: Arch,
     /// Where it takes jobs from.
     pub tubes: Vec<String>,
-    /// Builds at a time.
+    /// Builds at a time; 0: it is a store.
     pub slots: usize,
     /// Paths of the builds it is at.
     pub running: Vec<String>,
     /// Of the last minute.
     pub load: f64,
-    /// Bytes, where it builds.
+    /// Bytes, where it builds, or where the store is.
     pub free: Size,
     /// Below this it takes no jobs.
     pub min_free: Size,
@@ -46,6 +47,11 @@ pub struct Builder {
 pub const INTERVAL: i64 = 30;
 
 impl Builder {
+    /// Whether it tells of a store.
+    pub fn is_store(&self) -> bool {
+        self.slots == 0
+    }
+
     /// Seconds of silence, where that is too long for one that runs.
     pub fn silent_for(&self, now: i64) -> Option<i64> {
         let silence = now - self.time;

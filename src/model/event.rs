@@ -41,7 +41,7 @@ pub struct Event {
 
 /// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
 /// a field twice would make the whole unreadable.
-const OWN_FIELDS: [&str; 27] = [
+const OWN_FIELDS: [&str; 28] = [
     "srpm",
     "arch",
     "target",
@@ -67,6 +67,7 @@ const OWN_FIELDS: [&str; 27] = [
     "finished",
     "engine",
     "buildroot",
+    "repositories",
     "latest_build",
     "comment",
 ];
@@ -130,7 +131,7 @@ impl Event {
 mod tests {
     use super::*;
     use crate::model::Resources;
-    use crate::model::record::{BuildRecord, EngineName, Source};
+    use crate::model::record::{BuildRecord, EngineName, RepositoryState, Source};
 
     #[test]
     fn no_field_of_a_build_record_is_there_twice_whatever_the_job_carried() {
@@ -160,6 +161,12 @@ mod tests {
             finished: String::new(),
             engine: EngineName { name: String::new(), version: String::new() },
             buildroot: Vec::new(),
+            repositories: vec![RepositoryState {
+                id: "own".into(),
+                baseurl: None,
+                revision: None,
+                sha256: String::new(),
+            }],
         };
         let fields = serde_json::to_value(&record).unwrap();
         for field in fields.as_object().unwrap().keys().filter(|field| *field != "git_branch") {

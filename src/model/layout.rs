@@ -50,6 +50,11 @@ impl Layout {
         self.incoming().join(name.as_str())
     }
 
+    /// Held by who puts a file there, or removes one.
+    pub fn incoming_lock(&self) -> PathBuf {
+        self.incoming().join(".lock")
+    }
+
     /// Target files of the overlay engine: `targets/<target>.repo`.
     pub fn target_file(&self, target: &Target) -> PathBuf {
         self.targets().join(format!("{target}.repo"))
@@ -87,6 +92,10 @@ impl Layout {
     /// A worker's results before they are uploaded, a folder per attempt.
     pub fn results(&self, build: &BuildPath, attempt: &Attempt) -> PathBuf {
         self.results_of(build).join(&attempt.0)
+    }
+
+    pub fn all_results(&self) -> PathBuf {
+        self.root.join("results")
     }
 
     pub fn results_of(&self, build: &BuildPath) -> PathBuf {
@@ -146,6 +155,11 @@ impl Layout {
     /// Where signers work, a folder per process.
     pub fn signers(&self) -> PathBuf {
         self.root.join("cache/sign")
+    }
+
+    /// Where what is pruned goes, in one step, before it is deleted.
+    pub fn trash(&self) -> PathBuf {
+        self.bstore().join("trash")
     }
 
     /// createrepo_c's working copy of a target's metadata, and the target's lock.

@@ -10,6 +10,24 @@ use super::event::Event;
 /// The file's name in a build's folder. A folder without one does not count.
 pub const FILE: &str = "build.json";
 
+/// In the folder of a build that was taken out of its repository; its RPMs are deleted some time later. It says since
+/// when: see [`Unlisted`].
+pub const UNLISTED: &str = "unlisted.json";
+/// In the folder of a build that is never pruned. What is in it is for people.
+pub const PROTECTED: &str = "protected";
+
+/// The content of [`UNLISTED`], in Unix time, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unlisted {
+    pub since: i64,
+    /// When the first state of the repository without it was published; absent until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published: Option<i64>,
+    /// Whether its RPMs are deleted, or being deleted: it cannot come back.
+    #[serde(default)]
+    pub gone: bool,
+}
+
 /// The content of `build.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BuildRecord {
@@ -33,6 +51,24 @@ pub struct BuildRecord {
     pub engine: EngineName,
     /// NEVRAs of everything installed in the build root, sorted.
     pub buildroot: Vec<String>,
+    /// The states of the repositories that it was installed from, as far as they are known, by id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<RepositoryState>,
+}
+
+/// A state of a repository, as a build saw it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepositoryState {
+    pub id: String,
+    /// As the target's configuration says it: `$root` is the root folder, other variables are dnf's. Absent where that
+    /// is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub baseurl: Option<String>,
+    /// `<revision>` of its repomd.xml, where that is a number: of our own repositories the state's, which only grows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<u64>,
+    /// Of that repomd.xml, lower-case hexadecimal.
+    pub sha256: String,
 }
 
 /// The source RPM that was built.

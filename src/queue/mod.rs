@@ -14,6 +14,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{Config, QueuePlace};
+use crate::model::Builder;
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
 use crate::sys::tls::{Tls, TlsError};
@@ -39,6 +40,8 @@ pub const BUILDERS: &str = "builders";
 
 /// beanstalkd's default limit; larger jobs are refused by the embedded queue too, so that a site can move to it.
 pub const LARGEST_JOB: usize = 65_535;
+/// So many signs of life that nobody has read are enough.
+const UNREAD: u64 = 100;
 /// A job whose holder vanished this often is put aside.
 pub const LOSSES: u32 = 3;
 
@@ -343,6 +346,17 @@ impl Queue {
             Queue::Beanstalkd(queue) => queue.node(),
         };
         Ok(self.watchers(tube).await?.iter().any(|its| its != node))
+    }
+
+    /// Puts a sign of life, if somebody reads them; says whether anybody does.
+    pub async fn give_sign(&self, sign: &Builder) -> Result<bool, QueueError> {
+        let stats = self.stats().await?;
+        let read = |tube: &TubeStats| tube.tube == BUILDERS && tube.watching > 0 && tube.ready < UNREAD;
+        if !stats.iter().any(read) {
+            return Ok(false);
+        }
+        self.put(vec![NewJob::new(BUILDERS, sign, PRIORITY_SIGN_OF_LIFE)]).await?;
+        Ok(true)
     }
 
     /// Every tube that has jobs or watchers, by name.

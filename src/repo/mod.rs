@@ -4,8 +4,10 @@
 //! the next. So none is dropped, and metadata is never older than the last finished request. Targets are worked on
 //! side by side.
 
+mod life;
 mod line;
 mod packages;
+pub mod prune;
 mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -91,8 +93,11 @@ impl Repogen {
     pub async fn run(&self, queue: &Queue, shutdown: &Shutdown) {
         let (tubes, mover) = ([CREATEREPO.to_owned()], Mover::new(self, queue));
         let this = Arc::new(self.clone());
-        let serving = consumer::run_side_by_side(queue, &tubes, shutdown, this, BATCHES);
-        tokio::join!(serving, mover.run(shutdown));
+        tokio::join!(
+            consumer::run_side_by_side(queue, &tubes, shutdown, this, BATCHES),
+            mover.run(shutdown),
+            life::give_signs(&self.layout, queue, shutdown)
+        );
     }
 }
 

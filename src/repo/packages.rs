@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::Target;
+use crate::model::record::UNLISTED;
 use crate::sys::fs::FileError;
 use crate::upload::finished;
 
@@ -22,7 +23,7 @@ pub fn all(target: &Target, tree: &Path) -> Result<Vec<PathBuf>, FileError> {
 }
 
 /// Folders in a folder, hidden ones and metadata left out.
-fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+pub(super) fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
     let entries = std::fs::read_dir(path).map_err(FileError::at("read", path))?;
     Ok(entries
         .flatten()
@@ -34,9 +35,9 @@ fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
         .collect())
 }
 
-/// Of one build, those that count for the target; none where it is not finished. Its folder's name ends in its arch.
+/// Of one build, those that count for the target; none where it is not finished, or pruned. Its folder's name ends in its arch.
 pub fn of_build(target: &Target, tree: &Path, build: &Path) -> Result<Vec<PathBuf>, FileError> {
-    if !finished::is_finished(build) {
+    if !finished::is_finished(build) || build.join(UNLISTED).exists() {
         return Ok(Vec::new());
     }
     let name = build.file_name().unwrap_or_default().to_string_lossy();

@@ -17,11 +17,12 @@ use super::line::Where;
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::metadata::Excluded;
 use crate::model::job::Predecessor;
-use crate::model::record::FILE;
+use crate::model::record::{FILE, UNLISTED};
 use crate::model::{Arch, BuildId, BuildJob, BuildPath, BuildRecord, Event, Layout, Status, Target};
 use crate::queue::{Entry, NOTIFY, NewJob, PRIORITY_FOLLOW_UP, Queue, QueueError, State, WAITING};
 use crate::shutdown::Shutdown;
 use crate::sys::process::node_name;
+use crate::upload::finished;
 
 /// How soon a result is seen that a job of ours waits for.
 const LOOK: Duration = Duration::from_millis(100);
@@ -156,6 +157,10 @@ impl Mover {
     async fn look(&self, predecessor: &Predecessor, jobs: &mut Jobs) -> Result<Standing, QueueError> {
         let Predecessor { build, build_id } = predecessor;
         let Some(record) = self.record(build, build_id) else {
+            let tree = self.layout.repository(&build.target, false);
+            if finished::old_success(&tree.join(build.pkgname.as_str()), build, build_id) {
+                return Ok(Standing::There);
+            }
             return Ok(Standing::Coming(self.record_file(build)));
         };
         if record.event.status != Status::Success {
@@ -186,7 +191,8 @@ impl Mover {
 
     fn has_its_rpms(&self, build: &BuildPath, record: &BuildRecord) -> bool {
         let folder = self.layout.build(build, false);
-        record.results.iter().all(|result| folder.join(&result.file).exists())
+        !folder.join(UNLISTED).exists()
+            && record.results.iter().all(|result| folder.join(&result.file).exists())
     }
 
     /// Makes the metadata of every repository that a job which is to be moved counts on.

@@ -111,12 +111,18 @@ impl Accepted {
 
     /// Puts the source RPM into `incoming/` if it is not there.
     pub fn keep(&self, layout: &Layout) -> Result<(), SubmitError> {
-        let Some(from) = &self.from else { return Ok(()) };
         fs::make_dir(&layout.incoming())?;
-        // Two submitters of the same name must not both find it absent.
-        let _lock = Lock::take_blocking(&layout.incoming().join(".lock"))?;
-        if !is_kept(layout, &self.srpm, &self.sha256)? {
-            fs::copy_whole(from, &layout.srpm(&self.srpm))?;
+        // Two submitters of the same name must not both find it absent, nor it be pruned meanwhile.
+        let _lock = Lock::take_blocking(&layout.incoming_lock())?;
+        let place = layout.srpm(&self.srpm);
+        match (is_kept(layout, &self.srpm, &self.sha256)?, &self.from) {
+            // Its age counts from here. What is another user's he may not let us touch.
+            (true, _) => drop(fs::touch(&place)),
+            (false, Some(from)) => fs::copy_whole(from, &place)?,
+            (false, None) => {
+                let (name, incoming) = (self.srpm.as_str().into(), layout.incoming());
+                return Err(SubmitError::NotFound { name, incoming });
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use sha2::{Digest, Sha256};
@@ -75,6 +76,14 @@ pub fn make_dir(path: &Path) -> Result<(), FileError> {
 /// Removes the directory with all that is in it; one that is not there is fine.
 pub fn remove_dir(path: &Path) -> Result<(), FileError> {
     match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a file; one that is not there is fine.
+pub fn remove_file(path: &Path) -> Result<(), FileError> {
+    match std::fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(FileError::at("remove", path)(error)),
         _ => Ok(()),
     }
@@ -175,6 +184,28 @@ fn copy_nameless(from: &Path, to: &Path) -> io::Result<()> {
     Ok(nix::unistd::linkat(AT_FDCWD, nameless.as_str(), AT_FDCWD, to, AtFlags::AT_SYMLINK_FOLLOW)?)
 }
 
+/// Makes a file as young as one can be.
+pub fn touch(path: &Path) -> Result<(), FileError> {
+    let touched =
+        || -> io::Result<()> { File::options().append(true).open(path)?.set_modified(SystemTime::now()) };
+    touched().map_err(FileError::at("touch", path))
+}
+
+/// How long ago a file or folder was last modified; nothing where that cannot be known.
+pub fn age(path: &Path) -> Option<Duration> {
+    let modified = std::fs::symlink_metadata(path).and_then(|found| found.modified()).ok()?;
+    Some(SystemTime::now().duration_since(modified).unwrap_or_default())
+}
+
+/// Bytes of the files below a folder, links not followed; what cannot be looked at counts nothing.
+pub fn bytes_below(path: &Path) -> u64 {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
+    if !found.is_dir() {
+        return found.len();
+    }
+    std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| bytes_below(&entry.path())).sum()
+}
+
 fn temporary_beside(path: &Path) -> PathBuf {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     path.with_file_name(format!(".{name}.{}.tmp", uuid::Uuid::new_v4().simple()))
@@ -235,6 +266,12 @@ pub fn hex(bytes: &[u8]) -> String {
 pub fn free_bytes(path: &Path) -> Option<u64> {
     let found = nix::sys::statvfs::statvfs(path).ok()?;
     Some(found.blocks_available() * found.fragment_size())
+}
+
+/// The machine's load of the last minute: the first number in proc(5)'s `loadavg`.
+pub fn load() -> f64 {
+    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
 }
 
 /// Swaps two existing paths in one step (renameat2(2), RENAME_EXCHANGE).

@@ -78,6 +78,30 @@ pub struct Whole {
     pub content: Content,
 }
 
+/// A NEVRA, taken apart.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Nevra {
+    pub name: String,
+    /// `[EPOCH:]VERSION-RELEASE`.
+    pub evr: String,
+    pub arch: String,
+}
+
+impl Nevra {
+    /// None where a part of it is missing.
+    pub fn parse(text: &str) -> Option<Nevra> {
+        let nevra = rpm_version::Nevra::parse(text);
+        let (name, evr, arch) = (nevra.name().to_owned(), nevra.evr().to_string(), nevra.arch().to_owned());
+        let whole = ![&name, &arch].iter().any(|part| part.is_empty()) && evr.contains('-');
+        whole.then_some(Nevra { name, evr, arch })
+    }
+
+    /// Which of two is newer, by rpm's rules (rpm-version(7)).
+    pub fn compare(&self, other: &Nevra) -> std::cmp::Ordering {
+        rpm_version::rpm_evr_compare(&self.evr, &other.evr)
+    }
+}
+
 /// What only a source RPM's header says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SourceHeader {

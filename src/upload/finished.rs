@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::record::FILE;
-use crate::model::{Arch, Event, Layout, Status};
+use crate::model::{Arch, BuildId, BuildPath, Event, Layout, Status};
 use crate::sys::fs::{self, FileError};
 
 /// In an old worker's folder, where `build.json` is in ours: the event that told of its success, if one did.
@@ -51,6 +51,17 @@ pub fn adopt(tree: &Path, cache: &Path) -> Result<(), FileError> {
         }
     }
     fs::write_whole(&done, b"")
+}
+
+/// Whether an old worker has told that this build succeeded, which it builds under a time of its own. `package` is the
+/// folder of all builds of the package.
+pub fn old_success(package: &Path, build: &BuildPath, build_id: &BuildId) -> bool {
+    let is_it = |folder: PathBuf| {
+        let text = std::fs::read(folder.join(MARK)).ok()?;
+        let event: Event = serde_json::from_slice(&text).ok()?;
+        Some(event.build_id.as_ref() == Some(build_id) && event.arch == build.arch)
+    };
+    folders(package).flat_map(|time| folders(&time)).any(|folder| is_it(folder) == Some(true))
 }
 
 /// The RPMs in a folder without a record, if it is of a build for `arch`.

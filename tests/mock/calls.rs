@@ -81,6 +81,7 @@ async fn the_engine_is_called_by_the_version_that_built() {
         disttag: &disttag,
         timeout: None,
         quota: None,
+        fresh: false,
     };
     engine.build(request, &site.cancel).await.result.unwrap();
     let name = engine.name();

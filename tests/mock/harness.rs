@@ -100,6 +100,7 @@ impl Site {
             disttag: &disttag,
             timeout: self.timeout,
             quota: None,
+            fresh: false,
         };
         let outcome = self.engine().build(request, &self.cancel).await;
         Built { outcome, resultdir }

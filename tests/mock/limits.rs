@@ -22,6 +22,7 @@ async fn build_within(site: &Site, limits: &str) -> Option<Built> {
         disttag: &"".parse().unwrap(),
         timeout: None,
         quota: None,
+        fresh: false,
     };
     let (outcome, _) = guard.build(&Engine::Mock(site.engine()), request, &site.cancel).await;
     Some(Built { outcome, resultdir })

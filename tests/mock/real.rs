@@ -103,6 +103,7 @@ impl Site {
             disttag: &disttag,
             timeout: None,
             quota: None,
+            fresh: false,
         };
         let engine = self.engine();
         let outcome = engine.build(request, cancel).await;

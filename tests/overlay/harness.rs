@@ -172,6 +172,7 @@ impl Site {
             disttag: &disttag,
             timeout: self.timeout,
             quota: None,
+            fresh: false,
         };
         let started = Instant::now();
         let outcome = self.engine.build(request, &self.cancel).await;

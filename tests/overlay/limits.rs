@@ -31,6 +31,7 @@ async fn build_within(site: &Site, limits: &str, srpm: &Path) -> Option<(Built, 
         disttag: &".mini1".parse().unwrap(),
         timeout: site.timeout,
         quota: None,
+        fresh: false,
     };
     let engine = Engine::Overlay(site.engine.clone());
     let started = std::time::Instant::now();

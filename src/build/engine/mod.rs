@@ -8,6 +8,7 @@ pub(in crate::build) mod diagnose;
 pub mod mock;
 pub mod null;
 pub mod overlay;
+mod states;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::build::limits::Quota;
-use crate::model::record::EngineName;
+use crate::model::record::{EngineName, RepositoryState};
 use crate::model::{Arch, Disttag, Failure, Target};
 
 /// A file system with less than this free, in bytes, is full to a build.
@@ -36,6 +37,8 @@ pub struct Request<'a> {
     pub timeout: Option<Duration>,
     /// What everything that the build starts must stay within; none: without limits.
     pub quota: Option<&'a Quota>,
+    /// Whether what was just published in repositories elsewhere must be seen: it follows other builds.
+    pub fresh: bool,
 }
 
 /// What came of it. The files are in the request's `resultdir`.
@@ -46,6 +49,8 @@ pub struct Outcome {
     pub durations: BTreeMap<String, f64>,
     /// NEVRAs installed in the build root, sorted.
     pub buildroot: Vec<String>,
+    /// What they were installed from, as far as that is known.
+    pub repositories: Vec<RepositoryState>,
 }
 
 /// An engine.

@@ -45,6 +45,7 @@ impl Null {
             result: self.work(request, cancel).await,
             durations: BTreeMap::from([("build".to_owned(), self.takes.as_secs_f64())]),
             buildroot: Vec::new(),
+            repositories: Vec::new(),
         }
     }
 

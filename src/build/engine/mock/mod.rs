@@ -13,6 +13,7 @@ mod state;
 mod update;
 
 use std::ffi::OsString;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -26,9 +27,9 @@ use self::config::{Prepared, Wanted};
 use self::outcome::Evidence;
 use self::running::Held;
 use super::check::Finding;
-use super::{Outcome, Request, diagnose};
+use super::{Outcome, Request, diagnose, states};
 use crate::config::MockOptions;
-use crate::model::record::EngineName;
+use crate::model::record::{EngineName, RepositoryState};
 use crate::model::{Arch, Class, Failure, Layout, PkgName, Target, VersionRelease};
 use crate::sys::fs::{FileError, Lock, make_dir};
 use crate::sys::process::End;
@@ -85,6 +86,7 @@ impl Mock {
             result,
             durations: state::durations(&state),
             buildroot: package_list(&request.resultdir.join("installed_pkgs.log")),
+            repositories: repositories(request.resultdir),
         }
     }
 
@@ -222,6 +224,23 @@ fn root_path(resultdir: &Path) -> Option<PathBuf> {
     std::fs::File::open(resultdir.join("root.log")).ok()?.take(1 << 20).read_to_end(&mut head).ok()?;
     let head = String::from_utf8_lossy(&head);
     head.lines().find_map(|line| line.split_once(":  rootdir = ")).map(|(_, path)| path.trim().into())
+}
+
+/// Where mock keeps what dnf has fetched, a folder per root, unless configured otherwise.
+const CACHES: &str = "/var/cache/mock";
+
+/// The states of the repositories, as dnf's copies say them that all builds on a root share: as far as no other build
+/// has fetched newer ones before this one was through with dnf.
+fn repositories(resultdir: &Path) -> Vec<RepositoryState> {
+    let read = || {
+        let root = root_path(resultdir)?;
+        let (root, _ext) = root.parent()?.file_name()?.to_str()?.rsplit_once('-')?;
+        let listed = std::fs::metadata(resultdir.join("installed_pkgs.log")).ok()?;
+        let until = (listed.mtime(), listed.mtime_nsec());
+        let caches = ["dnf_cache", "dnf5_cache"].map(|name| Path::new(CACHES).join(root).join(name));
+        Some(states::of_copies_until(caches.iter().find(|cache| cache.is_dir())?, until))
+    };
+    read().unwrap_or_default()
 }
 
 /// Name and version as the source RPM's header says them.

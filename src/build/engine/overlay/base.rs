@@ -12,8 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::dnf::{Call, Dnf, Transaction, disk};
+use super::dnf::{Call, Dnf, Done, Transaction, disk};
 use super::work::Work;
+use crate::model::record::RepositoryState;
 use crate::model::{Class, Failure};
 use crate::sys::fs::{FileError, Lock, sha256, write_whole};
 
@@ -35,6 +36,9 @@ struct State {
     repositories: BTreeMap<String, Option<String>>,
     /// And when that was, in seconds of Unix time.
     checked: u64,
+    /// The states that the repositories were in then.
+    #[serde(default)]
+    seen: Vec<RepositoryState>,
 }
 
 /// A base in use: it stays while this value does.
@@ -48,7 +52,8 @@ pub struct Base {
 /// What became of a question about a base.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Verdict {
-    Current,
+    /// It is what dnf would make of these states of the repositories.
+    Current(Vec<RepositoryState>),
     /// A new one must be made, and the old no longer be used.
     Outdated,
 }
@@ -92,26 +97,26 @@ pub async fn verify(
     work: &Work<'_>,
 ) -> Result<Verdict, Failure> {
     if is_fresh(dnf, &base.state) {
-        return Ok(Verdict::Current);
+        return Ok(Verdict::Current(base.state.seen.clone()));
     }
     // One question at a time: builds that start together want the same answer.
     let _asking = lock(&dnf.place.path("ask.lock"), work).await?;
     let state = match read_state(&base.folder) {
-        Some(state) if is_fresh(dnf, &state) => return Ok(Verdict::Current),
+        Some(state) if is_fresh(dnf, &state) => return Ok(Verdict::Current(state.seen)),
         Some(state) => state,
         None => return Ok(Verdict::Outdated),
     };
     // Taken before dnf looks: what changes in between is then asked about the next time.
     let (repositories, checked) = (fingerprint(dnf), now());
-    let transaction = resolve(dnf, scratch, log, work).await?;
-    if transaction != state.transaction {
+    let Done { transaction, repositories: seen } = resolve(dnf, scratch, log, work).await?;
+    if transaction.unwrap_or_default() != state.transaction {
         // Without its state it is nobody's newest.
         let _ = std::fs::remove_file(base.folder.join(STATE));
         return Ok(Verdict::Outdated);
     }
-    let state = State { repositories, checked, ..state };
+    let state = State { repositories, checked, seen, ..state };
     write_state(&base.folder, &state).map_err(|error| disk(&error))?;
-    Ok(Verdict::Current)
+    Ok(Verdict::Current(state.seen))
 }
 
 const STATE: &str = "state.json";
@@ -166,14 +171,21 @@ async fn make(dnf: &Dnf, log: &Path, state_log: &Path, work: &Work<'_>) -> Resul
         furnish: true,
     };
     let made = dnf.run(&call, &Work::within(MAKING, work.cancel)).await;
-    let finish = |transaction| -> Result<(), FileError> {
-        let state = State { target: dnf.target.identity(), transaction, repositories, checked };
+    let finish = |done: Done| -> Result<(), FileError> {
+        let transaction = done.transaction.unwrap_or_default();
+        let state = State {
+            target: dnf.target.identity(),
+            transaction,
+            repositories,
+            checked,
+            seen: done.repositories,
+        };
         write_state(&folder, &state)?;
         let to = dnf.place.path(&format!("base-{number}"));
         std::fs::rename(&folder, &to).map_err(FileError::at("put in place", &to))
     };
     match made {
-        Ok(done) => finish(done.transaction.unwrap_or_default()).map_err(problem),
+        Ok(done) => finish(done).map_err(problem),
         Err(failure) => {
             let _ = dnf.place.discard(&folder);
             Err(Failure { phase: PHASE.into(), ..failure })
@@ -191,12 +203,7 @@ fn next_number(dnf: &Dnf) -> Result<u64, FileError> {
 }
 
 /// What a base would hold that were made now.
-async fn resolve(
-    dnf: &Dnf,
-    scratch: &Path,
-    root_log: &Path,
-    work: &Work<'_>,
-) -> Result<Transaction, Failure> {
+async fn resolve(dnf: &Dnf, scratch: &Path, root_log: &Path, work: &Work<'_>) -> Result<Done, Failure> {
     let at = scratch.join("nothing");
     crate::sys::fs::make_dir(&at).map_err(|error| disk(&error))?;
     let log = scratch.join("resolve.log");
@@ -213,7 +220,7 @@ async fn resolve(
         furnish: false,
     };
     match dnf.run(&call, work).await {
-        Ok(done) => Ok(done.transaction.unwrap_or_default()),
+        Ok(done) => Ok(done),
         Err(failure) => {
             append(&log, root_log).map_err(|error| disk(&error))?;
             Err(Failure { phase: PHASE.into(), ..failure })
@@ -238,7 +245,7 @@ fn is_fresh(dnf: &Dnf, state: &State) -> bool {
     let repositories = fingerprint(dnf);
     let elsewhere = repositories.values().any(Option::is_none);
     let old = now().saturating_sub(state.checked) >= BELIEVED.as_secs();
-    repositories == state.repositories && !(elsewhere && old)
+    repositories == state.repositories && !(elsewhere && (old || dnf.fresh))
 }
 
 /// Per repository the digest of its `repomd.xml`; none for those that are not folders of this machine.

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use super::place::Place;
 use super::target::TargetFile;
 use super::work::{Work, run_plan};
-use crate::build::engine::diagnose;
+use crate::build::engine::{diagnose, states};
+use crate::model::record::RepositoryState;
 use crate::model::{Arch, Class, Failure};
 use crate::sys::fs::FileError;
 use crate::sys::process::{self, Program};
@@ -58,6 +59,8 @@ pub struct Call<'a> {
 pub struct Done {
     /// What was, or would be, installed; `None` where nothing was to be done.
     pub transaction: Option<Transaction>,
+    /// The states of the repositories that it was resolved against.
+    pub repositories: Vec<RepositoryState>,
 }
 
 /// dnf for one target.
@@ -67,6 +70,8 @@ pub struct Dnf {
     pub place: Place,
     pub target: TargetFile,
     pub arch: Arch,
+    /// Whether every run looks for new metadata, however young the copy at hand is.
+    pub fresh: bool,
 }
 
 impl Dnf {
@@ -100,7 +105,8 @@ impl Dnf {
         // A dry run ends with "Operation aborted." and status 1 once it has resolved.
         let resolved = call.dry && (transaction.is_some() || dnf_status(&report) == 0);
         if dnf_status(&report) == 0 || resolved {
-            return Ok(Done { transaction });
+            let repositories = states::of_copies(&folder.join("cache"), &self.target.baseurls());
+            return Ok(Done { transaction, repositories });
         }
         Err(diagnose::dnf(&diagnose::read_tail(call.log, before), report.full))
     }
@@ -170,7 +176,7 @@ impl Dnf {
                 argv.push(format!("--setopt={}.metadata_expire=0", repository.id));
             }
         }
-        if refresh {
+        if refresh || self.fresh {
             argv.push("--refresh".into());
         }
         argv.push(if call.dry { "--assumeno" } else { "--assumeyes" }.into());
@@ -227,13 +233,9 @@ pub fn bits32(arch: Arch) -> bool {
 /// Removes dnf's copy of a local repository's metadata that is not the repository's any more. To dnf even a copy that
 /// expires at once is good to the end of the second that it was made in, and in that second much can be built.
 fn forget_outdated(cache: &Path, id: &str, origin: &Path) -> Result<(), FileError> {
-    const REPOMD: &str = "repodata/repomd.xml";
-    let current = std::fs::read(origin.join(REPOMD)).ok();
-    for copy in super::place::files_starting(cache, &format!("{id}-")) {
-        // `<id>-<16 digits>`: that of `a` is not that of `a-b`.
-        let name = copy.file_name().unwrap_or_default().to_string_lossy();
-        let of_this = name.rsplit_once('-').is_some_and(|(found, hash)| found == id && hash.len() == 16);
-        if of_this && std::fs::read(copy.join(REPOMD)).ok() != current {
+    let current = std::fs::read(origin.join(states::REPOMD)).ok();
+    for (of, copy) in states::copies(cache) {
+        if of == id && std::fs::read(copy.join(states::REPOMD)).ok() != current {
             crate::sys::fs::remove_dir(&copy)?;
         }
     }

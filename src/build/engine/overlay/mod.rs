@@ -102,7 +102,7 @@ impl Overlay {
         let name =
             if dnf::bits32(arch) { format!("{}.{arch}", file.name()) } else { file.name().to_string() };
         let place = Place::new(self.cache().join(name)).map_err(|error| dnf::disk(&error))?;
-        Ok(Dnf { launcher: self.launcher.clone(), place, target: file, arch })
+        Ok(Dnf { launcher: self.launcher.clone(), place, target: file, arch, fresh: false })
     }
 
     /// The folder of the cache that everything in it is private to us.

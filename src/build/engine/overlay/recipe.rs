@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
@@ -15,6 +16,7 @@ use super::work::{Work, run_plan};
 use super::{Overlay, results};
 use crate::build::engine::{NO_ROOM, Outcome, Request, diagnose};
 use crate::build::limits::Quota;
+use crate::model::record::RepositoryState;
 use crate::model::{Class, Failure};
 use crate::sys::fs::{FileError, free_bytes, make_dir};
 use crate::sys::sandbox::{Layers, Plan, Report, StepReport};
@@ -34,29 +36,32 @@ type Durations = BTreeMap<String, f64>;
 
 /// See [`Overlay::build`].
 pub async fn build(overlay: &Overlay, request: Request<'_>, cancel: &CancellationToken) -> Outcome {
-    let mut durations = Durations::new();
+    let (mut durations, mut repositories) = (Durations::new(), Vec::new());
     let result = match results::make_logs(request.resultdir) {
         Err(error) => Err(disk(&error)),
-        Ok(()) => logged(overlay, request, &mut durations, cancel).await,
+        Ok(()) => logged(overlay, request, &mut durations, &mut repositories, cancel).await,
     };
     let buildroot = results::package_list(&request.resultdir.join("installed_pkgs.log"));
-    Outcome { result, durations, buildroot }
+    Outcome { result, durations, buildroot, repositories }
 }
 
 async fn logged(
     overlay: &Overlay,
     request: Request<'_>,
     durations: &mut Durations,
+    repositories: &mut Vec<RepositoryState>,
     cancel: &CancellationToken,
 ) -> Result<(), Failure> {
     let source = Source::read(request.srpm)?;
-    let dnf = overlay.dnf(request.target, request.arch)?;
+    let dnf = Dnf { fresh: request.fresh, ..overlay.dnf(request.target, request.arch)? };
     let limit = request.timeout.unwrap_or(dnf.target.timeout());
-    let build = Build { request, dnf, source };
+    let build = Build { request, dnf, source, resolved: Mutex::default() };
     for _ in 0..BASES {
         durations.clear();
-        match build.on_newest_base(limit, durations, cancel).await? {
-            Verdict::Current => return Ok(()),
+        let verdict = build.on_newest_base(limit, durations, cancel).await;
+        *repositories = build.seen();
+        match verdict? {
+            Verdict::Current(_) => return Ok(()),
             Verdict::Outdated => results::make_logs(request.resultdir).map_err(|error| disk(&error))?,
         }
     }
@@ -69,6 +74,8 @@ struct Build<'a> {
     request: Request<'a>,
     dnf: Dnf,
     source: Source,
+    /// What the base, and then the BuildRequires, were last resolved against.
+    resolved: Mutex<[Vec<RepositoryState>; 2]>,
 }
 
 impl Build<'_> {
@@ -93,8 +100,9 @@ impl Build<'_> {
         let ask = async {
             let verdict =
                 base::verify(&self.dnf, &base, &folder.path("ask"), &self.log("root.log"), &work).await;
-            if !matches!(verdict, Ok(Verdict::Current)) {
-                wasted.cancel();
+            match &verdict {
+                Ok(Verdict::Current(seen)) => self.resolved()[0].clone_from(seen),
+                _ => wasted.cancel(),
             }
             verdict
         };
@@ -104,14 +112,25 @@ impl Build<'_> {
         let (verdict, built) = tokio::join!(ask, self.on_base(&base, &folder, durations, &build_work));
         let finished = match (verdict?, built) {
             (Verdict::Outdated, _) => Ok(Verdict::Outdated),
-            (Verdict::Current, Err(failure)) => Err(failure),
-            (Verdict::Current, Ok(())) => self.keep(&folder, durations).map(|()| Verdict::Current),
+            (Verdict::Current(_), Err(failure)) => Err(failure),
+            (current, Ok(())) => self.keep(&folder, durations).map(|()| current),
         };
         if let Some(quota) = quota {
             quota.measure().await;
         }
         place::clear_away(folder, &self.dnf);
         finished
+    }
+
+    /// The states of the repositories that the build root was made of: those that the BuildRequires come from, or, of
+    /// one that needs nothing beyond its base, those that the base was found right by.
+    fn seen(&self) -> Vec<RepositoryState> {
+        let [base, requires] = std::mem::take(&mut *self.resolved());
+        if requires.is_empty() { base } else { requires }
+    }
+
+    fn resolved(&self) -> MutexGuard<'_, [Vec<RepositoryState>; 2]> {
+        self.resolved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The build proper. Its RPMs are in the build's folder then, its logs in the result folder.
@@ -202,6 +221,7 @@ impl Build<'_> {
             furnish: false,
         };
         let done = self.dnf.run(&call, work).await.map_err(|failure| with_name(failure, srpm))?;
+        self.resolved()[1].clone_from(&done.repositories);
         Ok(done.transaction.is_some_and(|installed| !installed.is_empty()))
     }
 

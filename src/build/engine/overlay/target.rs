@@ -48,6 +48,8 @@ pub struct TargetFile {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repository {
     pub id: String,
+    /// Its baseurl, or where a list of its mirrors is.
+    pub url: String,
     /// Where it lies, if that is a folder of this machine.
     pub folder: Option<PathBuf>,
 }
@@ -156,9 +158,21 @@ impl TargetFile {
     pub fn repositories(&self) -> Vec<Repository> {
         let mut all = self.repositories.clone();
         if let Some(folder) = self.own() {
-            all.push(Repository { id: OWN_ID.into(), folder: Some(folder.to_owned()) });
+            let url = format!("file://{}", folder.display());
+            all.push(Repository { id: OWN_ID.into(), url, folder: Some(folder.to_owned()) });
         }
         all
+    }
+
+    /// Where each of them lies, by id, as the file says it.
+    pub fn baseurls(&self) -> BTreeMap<String, String> {
+        self.repositories().into_iter().map(|one| (one.id, self.unexpanded(&one.url))).collect()
+    }
+
+    /// With `$root` in the place of the root folder, which may move.
+    fn unexpanded(&self, url: &str) -> String {
+        let path = url.strip_prefix("file://").and_then(|path| Path::new(path).strip_prefix(&self.root).ok());
+        path.map_or_else(|| url.to_owned(), |below| format!("file://$root/{}", below.display()))
     }
 
     /// The repositories' part of a dnf.conf, the target's own repository included.
@@ -267,12 +281,13 @@ fn repositories(text: &str) -> Result<Vec<Repository>, String> {
         if ["0", "no", "false", "off"].contains(&value("enabled").to_lowercase().as_str()) {
             continue;
         }
-        if ["baseurl", "mirrorlist", "metalink"].into_iter().all(|key| value(key).is_empty()) {
+        let urls = ["baseurl", "mirrorlist", "metalink"].into_iter().map(value);
+        let Some(url) = urls.into_iter().find(|url| !url.is_empty()) else {
             return Err(format!("has a section [{id}] with neither baseurl, mirrorlist nor metalink"));
-        }
+        };
         let folder =
             value("baseurl").strip_prefix("file://").filter(|path| !path.contains('$')).map(PathBuf::from);
-        found.push(Repository { id, folder });
+        found.push(Repository { id, url, folder });
     }
     if found.is_empty() {
         return Err("names no repository: add a section with a baseurl, as in any .repo file".into());
@@ -320,6 +335,8 @@ mod tests {
         assert!(!conf.contains("[reimzul]") && !conf.contains("buildroot"), "{conf}");
         let folders: Vec<_> = file.repositories().into_iter().map(|repository| repository.folder).collect();
         assert_eq!(folders, [Some(PathBuf::from("/r/repo/")), None]);
+        let urls: Vec<String> = file.baseurls().into_values().collect();
+        assert_eq!(urls, ["file://$root/repo", "http://host/$basearch/#x"]);
     }
 
     #[test]
