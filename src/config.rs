@@ -4,6 +4,8 @@
 //! loaded, so that nothing is found wrong in the middle of a build.
 
 mod fleet;
+mod irc;
+mod mail;
 mod mqtt;
 mod queue;
 mod repo;
@@ -20,6 +22,8 @@ use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
+pub use irc::{IrcOptions, Which};
+pub use mail::{MailOptions, MailWhen};
 pub use mqtt::Broker;
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
@@ -56,6 +60,8 @@ pub enum ConfigError {
     UnknownKey { file: String, section: String, key: String, nearest: Nearest },
     #[error("{file}: {key} in section [{section}] is '{value}', but must be {wanted}")]
     BadValue { file: String, section: &'static str, key: &'static str, value: String, wanted: String },
+    #[error("{file}: {key} in section [{section}]: {reason}")]
+    BadEntry { file: String, section: &'static str, key: String, reason: String },
     #[error("the root folder {path} cannot be used: {reason}")]
     BadRoot { path: String, reason: String },
 }
@@ -135,6 +141,14 @@ pub struct Config {
     pub scratch_in_repo: bool,
     pub repo: RepoOptions,
     pub logfile: PathBuf,
+    /// How long a notification is tried before it is buried.
+    pub give_up_after: Duration,
+    /// None: nothing is mailed.
+    pub mail: Option<MailOptions>,
+    /// None: nothing is posted on IRC.
+    pub irc: Option<IrcOptions>,
+    /// Where people find the build repository, `repo/` of the bstore; none: in the root folder.
+    pub base_url: Option<reqwest::Url>,
     /// Where sources come from; none: the root folder.
     pub sources: Option<reqwest::Url>,
     /// Where results go; none: the root folder.
@@ -177,14 +191,45 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("queue", &["url"]),
     ("history", &["url"]),
     ("scm", &["git_url", "disttag_command"]),
-    ("mail", &["notifications", "mail_from"]),
+    ("notifier", &["give_up_after"]),
+    (
+        "mail",
+        &[
+            "notifications",
+            "mail_from",
+            "host",
+            "port",
+            "security",
+            "ca_cert",
+            "user",
+            "password_file",
+            "mail",
+            "digest_interval",
+            "scratch_domain",
+        ],
+    ),
     ("mail_rcpts", &[]),
+    (
+        "irc",
+        &[
+            "host",
+            "port",
+            "tls",
+            "ca_cert",
+            "tls_cert",
+            "tls_key",
+            "tls_insecure",
+            "nick",
+            "user",
+            "password_file",
+        ],
+    ),
+    ("irc_channels", &[]),
     ("mqtt", &["notifications", "host", "port", "ca_cert", "tls_cert", "tls_key", "tls_insecure", "topic"]),
 ];
 
 /// Sections and keys that are accepted, since sites have them, and do nothing yet.
-const UNUSED: &[(&str, &str)] =
-    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
+const UNUSED: &[(&str, &str)] = &[("scm", "*")];
 
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -251,6 +296,15 @@ impl Config {
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             repo: values.repo()?,
             logfile,
+            give_up_after: Duration::from_secs(values.number(
+                "notifier",
+                "give_up_after",
+                86_400,
+                0..=31_536_000,
+            )? as u64),
+            mail: values.mail(&root)?,
+            irc: values.irc(&root)?,
+            base_url: values.base_url()?,
             sources: values.sources()?,
             upload: values.upload()?,
             tls: values.tls("tls", &root)?,

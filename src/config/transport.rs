@@ -50,13 +50,23 @@ impl std::fmt::Display for Module {
 impl Values<'_> {
     /// The folder that sources are fetched from; none: `incoming/` of the root.
     pub(super) fn sources(&self) -> Result<Option<Url>, ConfigError> {
-        let Some(value) = self.get("sources", "url") else { return Ok(None) };
+        self.folder_url("sources", "url")
+    }
+
+    /// The folder that people find builds in; none: the root.
+    pub(super) fn base_url(&self) -> Result<Option<Url>, ConfigError> {
+        self.folder_url("bstore", "base_url")
+    }
+
+    /// With a slash at its end.
+    fn folder_url(&self, section: &'static str, key: &'static str) -> Result<Option<Url>, ConfigError> {
+        let Some(value) = self.get(section, key) else { return Ok(None) };
         let slash = if value.ends_with('/') { "" } else { "/" };
         let url = Url::parse(&format!("{value}{slash}")).ok().filter(|url| {
             matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.fragment().is_none()
         });
         let wanted = "http://HOST:PORT/FOLDER/ or https://HOST:PORT/FOLDER/";
-        url.map(Some).ok_or_else(|| self.bad("sources", "url", value, wanted))
+        url.map(Some).ok_or_else(|| self.bad(section, key, value, wanted))
     }
 
     /// The module that results go to; none: `bstore/` of the root.
