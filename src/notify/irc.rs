@@ -5,6 +5,7 @@
 //! in between.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -199,7 +200,7 @@ fn told(postings: &[Posting]) -> Vec<String> {
     if !failed.is_empty() {
         let more =
             if failed.len() > NAMED { format!(" and {} more", failed.len() - NAMED) } else { String::new() };
-        line += &format!(": {}{more}", failed[..failed.len().min(NAMED)].join(", "));
+        let _ = write!(line, ": {}{more}", failed[..failed.len().min(NAMED)].join(", "));
     }
     vec![line]
 }

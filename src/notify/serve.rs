@@ -11,6 +11,8 @@ use crate::sys::sqlite::DatabaseError;
 const TURN: u32 = 100;
 /// How long to wait after the outbox itself failed.
 const BACKOFF: Duration = Duration::from_secs(1);
+/// How long a server that does not answer may hold up who wants to stop.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// An outbox that cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +32,12 @@ impl Notifier {
         while !shutdown.is_stopping() {
             let mut bell = std::pin::pin!(self.outbox.bell());
             bell.as_mut().enable();
-            match self.deliver_what_is_due(sink, &mut hurry).await {
+            let delivered = tokio::select! {
+                delivered = self.deliver_what_is_due(sink, &mut hurry) => delivered,
+                // It is delivered again at the next start, as after a crash.
+                () = grace_over(shutdown) => break,
+            };
+            match delivered {
                 Ok(true) => {}
                 Ok(false) => Outbox::wait(bell, shutdown.stop()).await,
                 Err(error) => {
@@ -118,6 +125,11 @@ impl Notifier {
             Sink::Requests => self.publisher.as_ref().ok_or_else(off)?.answer(event).await,
         }
     }
+}
+
+async fn grace_over(shutdown: &Shutdown) {
+    shutdown.stop().cancelled().await;
+    tokio::time::sleep(GRACE).await;
 }
 
 /// What was put while the sink was configured.

@@ -356,14 +356,15 @@ fn pieces(secret: &str) -> Vec<String> {
         .chunks(SASL_PIECE)
         .map(|piece| String::from_utf8_lossy(piece).into_owned())
         .collect();
-    if secret.len() % SASL_PIECE == 0 {
+    if secret.len().is_multiple_of(SASL_PIECE) {
         pieces.push("+".into());
     }
     pieces
 }
 
 fn shortened(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LONGEST_TEXT)]
+    let cut = (0..=LONGEST_TEXT.min(text.len())).rev().find(|at| text.is_char_boundary(*at));
+    &text[..cut.unwrap_or_default()]
 }
 
 #[cfg(test)]
@@ -388,5 +389,12 @@ mod tests {
         assert_eq!(pieces(&long), [long.clone(), "+".into()]);
         assert_eq!(pieces(&(long.clone() + "y")), [long, "y".into()]);
         assert_eq!(shortened(&"ä".repeat(1000)).len(), LONGEST_TEXT);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_line_of_a_server_is_the_end_of_us(line in "[@: !,=;A-Z0-9#]{0,80}\r?\n?", any in ".*") {
+            let _ = (line.parse::<Message>(), any.parse::<Message>());
+        }
     }
 }

@@ -15,7 +15,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 
 use super::net::Address;
 use super::process::node_name;
-use super::tls::{self, TlsFiles};
+use super::tls::{self, TlsError, TlsFiles};
 
 /// How long a relay has for a connection, and how long for a whole mail (RFC 5321, section 4.5.3.2, has 10 minutes
 /// for the end of the data alone; one that takes so long is as good as down, and nobody but mail waits for it).
@@ -131,20 +131,24 @@ impl Options {
 
     fn told(&self, error: &SmtpFault) -> SmtpError {
         let address = self.address.clone();
-        let files = TlsFiles { ca_cert: self.ca_cert.clone(), ..TlsFiles::default() };
+        let files = TlsFiles { section: "mail", ca_cert: self.ca_cert.clone(), ..TlsFiles::default() };
         let reason = match (tls::find(error, &files), error.source()) {
+            (Some(TlsError::Other(why)), _) => {
+                format!(
+                    "no TLS could be agreed on: {why}; correct security, port or ca_cert in section [mail]"
+                )
+            }
             (Some(told), _) => told.to_string(),
             (None, Some(source)) => source.to_string(),
             (None, None) => error.to_string(),
         };
-        // 421: it is closing; 530 and 535: it does not let us in at all (RFC 5321, 4954).
-        let code = error.status().map(u16::from);
+        let Some(code) = error.status().map(u16::from) else { return SmtpError::Down { address, reason } };
+        let reason = format!("{code} {reason}");
         match code {
-            Some(421 | 530 | 534 | 535) | None => SmtpError::Down { address, reason },
-            Some(code) if error.is_permanent() => {
-                SmtpError::Refused { address, reason: format!("{code} {reason}") }
-            }
-            Some(code) => SmtpError::Later { address, reason: format!("{code} {reason}") },
+            // It is closing, or does not let us in at all (RFC 5321, 4954).
+            421 | 530 | 534 | 535 => SmtpError::Down { address, reason },
+            _ if error.is_permanent() => SmtpError::Refused { address, reason },
+            _ => SmtpError::Later { address, reason },
         }
     }
 }

@@ -36,7 +36,7 @@ class Box:
             "to": envelope.rcpt_tos,
             "headers": {name.lower(): str(value) for name, value in mail.items()},
             "body": mail.get_content().replace("\r\n", "\n"),
-            "encrypted": session.ssl is not None,
+            "encrypted": server.transport.get_extra_info("ssl_object") is not None,
             "login": session.auth_data.login.decode() if session.auth_data else None,
             "longest": longest,
             "ascii": envelope.original_content.isascii(),

@@ -3,8 +3,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod irc;
+mod ircd;
 mod logfile;
 mod mail;
+mod results;
+mod secured;
 mod server;
 
 use reimzul::model::Event;

@@ -1,12 +1,13 @@
 //! A mail server of the tests' own: aiosmtpd, on a free port, with its mails in a temporary folder.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::harness::beanstalkd::free_port;
 use crate::harness::{SOON, eventually};
 
 /// Its mails outlive it: it can begin again.
@@ -75,8 +76,4 @@ impl Drop for MailServer {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
