@@ -17,7 +17,7 @@ libdir = $(DESTDIR)$(PREFIX)/lib
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
 shell_scripts = tools/install-deps tools/python-env examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
-	examples/packages/fetch-source tests/metadata/describe.py \
+	examples/packages/fetch-source tests/metadata/describe.py tests/notify/mail_server.py \
 	tests/mongodb/old_fleet.py tests/mixed/old_site.py
 
 .PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
@@ -40,6 +40,7 @@ install: $(binary) ## install it below PREFIX (/usr/local) and DESTDIR, after `m
 	$(bindir)/reimzul completions zsh > $(sharedir)/zsh/site-functions/_reimzul
 	$(bindir)/reimzul completions fish > $(sharedir)/fish/vendor_completions.d/reimzul.fish
 	install -D -m 644 config/reimzul.ini $(sharedir)/doc/reimzul/reimzul.ini
+	install -D -m 644 config/logrotate $(sharedir)/doc/reimzul/logrotate
 	mkdir -p $(libdir)/systemd/system
 	for unit in $(notdir $(wildcard systemd/*.service systemd/*.target)); do \
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' systemd/$$unit > $(libdir)/systemd/system/$$unit || exit 1; \

@@ -4,6 +4,8 @@
 //! loaded, so that nothing is found wrong in the middle of a build.
 
 mod fleet;
+mod irc;
+mod mail;
 mod mqtt;
 mod prune;
 mod queue;
@@ -22,6 +24,8 @@ use crate::sys::ini::{self, Double};
 use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
+pub use irc::{IrcOptions, Which};
+pub use mail::{MailOptions, MailWhen};
 pub use mqtt::Broker;
 pub use prune::{Policy, PruneOptions};
 pub use queue::QueuePlace;
@@ -62,6 +66,8 @@ pub enum ConfigError {
     BadValue { file: String, section: String, key: &'static str, value: String, wanted: String },
     #[error("{file}: section [{section}] is for no target: {reason}")]
     BadTarget { file: String, section: String, reason: String },
+    #[error("{file}: {key} in section [{section}]: {reason}")]
+    BadEntry { file: String, section: &'static str, key: String, reason: String },
     #[error("the root folder {path} cannot be used: {reason}")]
     BadRoot { path: String, reason: String },
 }
@@ -142,6 +148,14 @@ pub struct Config {
     pub repo: RepoOptions,
     pub prune: PruneOptions,
     pub logfile: PathBuf,
+    /// How long a notification is tried before it is buried.
+    pub give_up_after: Duration,
+    /// None: nothing is mailed.
+    pub mail: Option<MailOptions>,
+    /// None: nothing is posted on IRC.
+    pub irc: Option<IrcOptions>,
+    /// Where people find the build repository, `repo/` of the bstore; none: in the root folder.
+    pub base_url: Option<reqwest::Url>,
     /// Where sources come from; none: the root folder.
     pub sources: Option<reqwest::Url>,
     /// Where results go; none: the root folder.
@@ -188,14 +202,45 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("history", &["url"]),
     ("sign", &["stage", "url", "timeout", "key", "passphrase_file", "public_key"]),
     ("scm", &["git_url", "disttag_command"]),
-    ("mail", &["notifications", "mail_from"]),
+    ("notifier", &["give_up_after"]),
+    (
+        "mail",
+        &[
+            "notifications",
+            "mail_from",
+            "host",
+            "port",
+            "security",
+            "ca_cert",
+            "user",
+            "password_file",
+            "mail",
+            "digest_interval",
+            "scratch_domain",
+        ],
+    ),
     ("mail_rcpts", &[]),
+    (
+        "irc",
+        &[
+            "host",
+            "port",
+            "tls",
+            "ca_cert",
+            "tls_cert",
+            "tls_key",
+            "tls_insecure",
+            "nick",
+            "user",
+            "password_file",
+        ],
+    ),
+    ("irc_channels", &[]),
     ("mqtt", &["notifications", "host", "port", "ca_cert", "tls_cert", "tls_key", "tls_insecure", "topic"]),
 ];
 
 /// Sections and keys that are accepted, since sites have them, and do nothing yet.
-const UNUSED: &[(&str, &str)] =
-    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
+const UNUSED: &[(&str, &str)] = &[("scm", "*")];
 
 /// Settings as they stand in a file: keys with their values, by section.
 pub type Sections = BTreeMap<String, BTreeMap<String, String>>;
@@ -264,6 +309,15 @@ impl Config {
             repo: values.repo()?,
             prune: values.prune()?,
             logfile,
+            give_up_after: Duration::from_secs(values.number(
+                "notifier",
+                "give_up_after",
+                86_400,
+                0..=31_536_000,
+            )? as u64),
+            mail: values.mail(&root)?,
+            irc: values.irc(&root)?,
+            base_url: values.base_url()?,
             sources: values.sources()?,
             upload: values.upload()?,
             tls: values.tls("tls", &root)?,

@@ -13,6 +13,9 @@ use crate::build::limits::{Guard, Unenforceable};
 use crate::build::source::Sources;
 use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
+use crate::notify::irc::Poster;
+use crate::notify::mail::Mailer;
+use crate::notify::mqtt::Publisher;
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TubeStats};
 use crate::repo::Repogen;
@@ -33,14 +36,24 @@ pub enum Role {
     Worker,
     /// Makes repository metadata.
     Repogen,
-    /// Tells the history, the log and the signer.
+    /// Tells of results: the history, the log, the signer, people by mail.
     Notifier,
     /// Stages RPMs for signing, or signs and publishes them.
     Signer,
+    /// Posts results on IRC.
+    Irc,
 }
 
 impl Role {
-    pub const ALL: [Role; 4] = [Role::Worker, Role::Repogen, Role::Notifier, Role::Signer];
+    /// What every site needs.
+    pub const CORE: [Role; 4] = [Role::Worker, Role::Repogen, Role::Notifier, Role::Signer];
+
+    /// All that a configuration makes sense of.
+    pub fn all(config: &Config) -> Vec<Role> {
+        let mut all = Role::CORE.to_vec();
+        all.extend(config.irc.as_ref().map(|_| Role::Irc));
+        all
+    }
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -48,6 +61,7 @@ impl Role {
             Role::Repogen => "repogen",
             Role::Notifier => "notifier",
             Role::Signer => "signer",
+            Role::Irc => "irc",
         }
     }
 }
@@ -111,7 +125,7 @@ impl Site {
         Ok(Site {
             queue: Queue::open(&config)?,
             history: History::open(&config)?,
-            outbox: Outbox::open(layout)?,
+            outbox: Outbox::open(layout, config.give_up_after)?,
             stamps: Stamps::open(layout)?,
             config,
         })
@@ -142,6 +156,15 @@ impl Site {
             Role::Repogen => self.repogen().run(&self.queue, shutdown).await,
             Role::Notifier => Box::pin(self.notifier().run(shutdown)).await,
             Role::Signer => Box::pin(self.sign(shutdown)).await,
+            Role::Irc => {
+                let ended = match Poster::of(&self.config) {
+                    Ok(poster) => poster.run(shutdown).await,
+                    Err(error) => Err(error),
+                };
+                if let Err(error) = ended {
+                    tracing::error!("nothing is posted on IRC: {error}");
+                }
+            }
         }
         tracing::debug!("{} has ended", role.as_str());
     }
@@ -211,6 +234,8 @@ impl Site {
             outbox: self.outbox.clone(),
             logfile: self.config.logfile.clone(),
             tosign: crate::sign::request,
+            mailer: Mailer::of(&self.config),
+            publisher: Publisher::of(&self.config),
         }
     }
 }
@@ -302,7 +327,7 @@ impl Crew {
 
     async fn is_busy(&self) -> bool {
         let works_from = |role: Role, tube: &str| match role {
-            Role::Worker => false,
+            Role::Worker | Role::Irc => false,
             Role::Repogen => tube == CREATEREPO,
             Role::Notifier => tube == NOTIFY || tube == BUILDERS,
             Role::Signer => sign::is_tube(tube),

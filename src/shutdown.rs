@@ -1,5 +1,7 @@
 //! How roles are stopped: gently, then at once. Below everything that runs for long.
 
+use std::io::IsTerminal;
+
 use tokio_util::sync::CancellationToken;
 
 /// Tells roles to stop: first gently, then at once.
@@ -36,16 +38,24 @@ impl Shutdown {
     }
 
     /// SIGTERM or SIGINT stops; a second one kills. A spawned task waits for them as long as the runtime lives.
+    /// SIGHUP is a terminal that is gone, which stops, too; to a service it is logrotate, which rotates a log that is
+    /// opened anew for each line: nothing is to be done.
     pub fn on_signals(&self) -> std::io::Result<()> {
         use tokio::signal::unix::{SignalKind, signal};
         let mut term = signal(SignalKind::terminate())?;
         let mut int = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        let has_terminal = std::io::stderr().is_terminal();
         let shutdown = self.clone();
         tokio::spawn(async move {
             loop {
                 tokio::select! {
                     _ = term.recv() => {}
                     _ = int.recv() => {}
+                    _ = hangup.recv() => if !has_terminal {
+                        tracing::info!("SIGHUP: the next event begins a log file that was moved away anew");
+                        continue;
+                    }
                 }
                 if shutdown.is_stopping() {
                     tracing::warn!("stopping at once: running builds are killed and handed back");

@@ -157,6 +157,10 @@ soon() { timeout 30 sh -c \"until $1; do sleep 0.2; done\"; }
 soon 'test -e /srv/reimzul/bstore/repo/mini.x86_64/repodata/repomd.xml'
 soon 'grep Success /var/log/reimzul/reimzul.log'
 soon 'test -e /srv/reimzul/bstore/tosign/mini.x86_64/hello-1.0-1.src.rpm'
+journalctl -q --no-pager -o cat REIMZUL_STATUS=Success REIMZUL_TARGET=mini.x86_64 | grep hello/
+journalctl -q --no-pager -o json -n 1 REIMZUL_PACKAGE=hello | grep MESSAGE_ID
+systemctl reload reimzul-notifier
+systemctl is-active reimzul-notifier
 systemctl kill -s KILL reimzul-notifier
 soon 'systemctl show -P NRestarts reimzul-notifier | grep -x 1'
 soon 'systemctl is-active reimzul-notifier'

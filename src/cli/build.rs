@@ -54,7 +54,7 @@ impl Build {
         let stop = Shutdown::default();
         stop.on_signals()?;
         let worker_stop = Shutdown::default();
-        let mut crew = Crew::start(&site, &Role::ALL, worker_stop.clone());
+        let mut crew = Crew::start(&site, &Role::CORE, worker_stop.clone());
         // Ctrl-C means: end it now. Nobody would wait for a build he no longer wants.
         let (asked, worker) = (stop.clone(), worker_stop.clone());
         tokio::spawn(async move {

@@ -15,6 +15,8 @@ use crate::queue::Queue;
 use crate::role::{self, Role};
 use crate::sign;
 use crate::sys::http::Http;
+use crate::sys::irc::Irc;
+use crate::sys::mqtt::{self, Mqtt};
 use crate::sys::net;
 use crate::sys::process::on_path;
 use crate::sys::tls::{Tls, TlsFiles};
@@ -47,7 +49,8 @@ impl CheckConfig {
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
         let (engine, why) = role::chosen_engine(config);
-        let roles = if self.roles.is_empty() { Role::ALL.to_vec() } else { RoleName::all_of(&self.roles) };
+        let roles =
+            if self.roles.is_empty() { Role::all(config) } else { RoleName::all_of(&self.roles, config) };
         let builds = roles.contains(&Role::Worker);
         let mut checks = match engine {
             _ if !builds => Vec::new(),
@@ -71,6 +74,15 @@ impl CheckConfig {
         checks.extend(self.history(config).await);
         if self.connect && builds {
             checks.extend(connections(config).await);
+        }
+        if self.connect && roles.contains(&Role::Notifier) {
+            checks.extend(mail(config).await);
+        }
+        if self.connect && (roles.contains(&Role::Notifier) || roles.contains(&Role::Irc)) {
+            checks.extend(broker(config).await);
+        }
+        if self.connect && roles.contains(&Role::Irc) {
+            checks.extend(irc(config).await);
         }
         let good = checks.iter().all(|check| check.ok);
         if as_json {
@@ -169,6 +181,49 @@ async fn sources(config: &Config, tls: &Tls) -> Option<Finding> {
         Ok(status) if status < 500 && status != 404 => finding(true, &format!("sources: {url} answers")),
         Ok(status) => finding(false, &format!("sources: {url} answers with HTTP status {status}")),
         Err(why) => finding(false, &format!("sources: {url}: {why}")),
+    })
+}
+
+/// Whether the mail server lets us in.
+async fn mail(config: &Config) -> Option<Finding> {
+    let mail = config.mail.as_ref()?;
+    Some(match mail.server.check().await {
+        Ok(said) => finding(true, &format!("mail: {said}")),
+        Err(error) => finding(false, &format!("mail: {error}")),
+    })
+}
+
+/// Whether the broker lets us in.
+async fn broker(config: &Config) -> Option<Finding> {
+    let broker = config.mqtt.as_ref()?;
+    let said = match Tls::open(&broker.tls) {
+        Ok(tls) => {
+            let (mqtt, _) = Mqtt::start(mqtt::Options {
+                address: broker.address.clone(),
+                tls,
+                client_id: format!("reimzul-check-{}", uuid::Uuid::new_v4().simple()),
+                persistent: false,
+                subscriptions: Vec::new(),
+            });
+            mqtt.connected().await.map_err(|error| error.to_string())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    Some(match said {
+        Ok(()) => finding(true, &format!("mqtt: the broker {} lets us in", broker.address)),
+        Err(why) => finding(false, &format!("mqtt: {why}")),
+    })
+}
+
+/// Whether the IRC server lets us in, and into the channels.
+async fn irc(config: &Config) -> Option<Finding> {
+    let server = &config.irc.as_ref()?.server;
+    Some(match Irc::connect(server).await {
+        Ok(irc) => {
+            irc.quit().await;
+            finding(true, &format!("irc: the server {} lets us in", server.address))
+        }
+        Err(error) => finding(false, &format!("irc: {error}")),
     })
 }
 

@@ -33,6 +33,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{Config, ConfigError};
 use crate::model::text::plain_lines;
 use crate::role::{Site, SiteError};
+use crate::sys::service;
 
 /// What every command ends with. Documented in `reimzul --help`.
 pub mod exit {
@@ -342,9 +343,11 @@ fn existing(config: Config) -> Result<Site, Failure> {
     Ok(Site::open(config)?)
 }
 
-/// Roles log what they do; other commands only what is wrong, since their output says the rest.
+/// Roles log what they do; other commands only what is wrong, since their output says the rest. Where stderr is
+/// systemd's journal, it is given more than lines: priorities, and fields of events.
 fn log_to_stderr(arguments: &Arguments) {
     use tracing_subscriber::EnvFilter;
+    use tracing_subscriber::prelude::*;
     let is_role = matches!(arguments.command, Command::Run(_));
     let level = match (arguments.global.verbose, is_role) {
         _ if arguments.global.quiet => "error",
@@ -353,10 +356,13 @@ fn log_to_stderr(arguments: &Arguments) {
         (1, true) | (2.., _) => "debug",
     };
     let filter = EnvFilter::try_from_env("REIMZUL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(console::colors_enabled_stderr())
-        .init();
+    let journal = service::has_journal().then(|| tracing_journald::layer().ok()).flatten();
+    let journal = journal.map(|journal| journal.with_field_prefix(None));
+    let lines = journal.is_none().then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(console::colors_enabled_stderr())
+    });
+    tracing_subscriber::registry().with(filter).with(journal).with(lines).init();
 }

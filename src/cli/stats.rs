@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{Done, exit, ui};
 use crate::model::text::plain;
 use crate::model::{Builder, builder};
+use crate::notify::Undelivered;
 use crate::queue::{Entry, State, TubeStats, WAITING};
 use crate::role::Site;
 
@@ -37,10 +38,6 @@ impl Stats {
         let stuck: Vec<&Entry> = jobs.iter().filter(is_stuck).collect();
         let following = jobs.iter().filter(|job| job.tube == WAITING && job.state != State::Buried).count();
         if as_json {
-            let outbox: Vec<_> = outbox
-                .iter()
-                .map(|(sink, waiting, reason)| json!({"sink": sink, "waiting": waiting, "reason": reason}))
-                .collect();
             ui::print_json(
                 &json!({"builders": builders, "stores": stores, "tubes": tubes, "jobs": jobs, "undelivered": outbox}),
             );
@@ -74,14 +71,23 @@ impl Stats {
                 ui::say!("  {}", ui::ours(&format!("kick {}", job.id)));
             }
         }
-        for (sink, waiting, reason) in outbox {
-            ui::say!();
-            ui::say!(
-                "{sink}: {waiting} undelivered{}",
-                reason.map(|reason| format!(", since {}", plain(&reason))).unwrap_or_default()
-            );
+        for undelivered in &outbox {
+            show_undelivered(undelivered);
         }
         Ok(exit::OK)
+    }
+}
+
+fn show_undelivered(undelivered: &Undelivered) {
+    let Undelivered { sink, waiting, buried, reason } = undelivered;
+    let since = reason.as_ref().map(|reason| format!(", since {}", plain(reason))).unwrap_or_default();
+    ui::say!();
+    if *waiting > 0 {
+        ui::say!("{sink}: {waiting} undelivered{since}");
+    }
+    if *buried > 0 {
+        ui::say!("{sink}: {buried} buried{since}");
+        ui::say!("  {}", ui::ours(&format!("kick --sink {sink}")));
     }
 }
 

@@ -18,11 +18,14 @@ pub struct Broker {
     pub tls: TlsFiles,
     /// Without slashes at its ends: everything of ours is published below it.
     pub topic: String,
+    /// Whether everybody is told of results there.
+    pub results: bool,
 }
 
 impl Values<'_> {
     pub(super) fn broker(&self, root: &Path) -> Result<Option<Broker>, ConfigError> {
         let tls = self.tls("mqtt", root)?;
+        let results = self.boolean("mqtt", "notifications", false)?;
         let port = u16::try_from(self.number("mqtt", "port", PORT, 1..=65_535)?).unwrap_or_default();
         let topic = self.get("mqtt", "topic").unwrap_or(TOPIC);
         if !is_topic(topic) || topic.starts_with('/') || topic.ends_with('/') {
@@ -32,7 +35,7 @@ impl Values<'_> {
         let Some(host) = self.get("mqtt", "host").filter(|host| !host.is_empty()) else { return Ok(None) };
         let address = Address::new(host, port);
         let address = address.ok_or_else(|| self.bad("mqtt", "host", host, "a host's name or address"))?;
-        Ok(Some(Broker { address, tls, topic: topic.to_owned() }))
+        Ok(Some(Broker { address, tls, topic: topic.to_owned(), results }))
     }
 }
 

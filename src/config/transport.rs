@@ -53,7 +53,12 @@ impl Values<'_> {
         self.url("sources", "url")
     }
 
-    /// A folder of a web server.
+    /// The folder that people find builds in; none: the root.
+    pub(super) fn base_url(&self) -> Result<Option<Url>, ConfigError> {
+        self.url("bstore", "base_url")
+    }
+
+    /// A folder of a web server, with a slash at its end.
     pub(super) fn url(&self, section: &'static str, key: &'static str) -> Result<Option<Url>, ConfigError> {
         let Some(value) = self.get(section, key) else { return Ok(None) };
         let slash = if value.ends_with('/') { "" } else { "/" };

@@ -3,58 +3,38 @@
 //! The job in tube `notify` is acknowledged once the event lies in the outbox for every sink; from there each
 //! sink is served at its own pace, retried with backoff, and survives restarts.
 
+pub mod irc;
+mod journal;
 mod logfile;
+mod logs;
+pub mod mail;
+pub mod mqtt;
 mod outbox;
+mod serve;
+mod sink;
 mod waiting;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::history::History;
+use crate::model::answer::Told;
 use crate::model::text::plain;
 use crate::model::{Builder, Event, Status, builder};
 use crate::queue::{BUILDERS, NOTIFY, NewJob, Queue};
 use crate::shutdown::Shutdown;
-use crate::sys::fs::FileError;
-use crate::sys::sqlite::DatabaseError;
-pub use outbox::{Outbox, Pending};
-
-/// Where events go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sink {
-    History,
-    Log,
-    Tosign,
-    /// Builds that follow a failed one.
-    Waiting,
-}
-
-impl Sink {
-    pub const ALL: [Sink; 4] = [Sink::History, Sink::Log, Sink::Tosign, Sink::Waiting];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Sink::History => "history",
-            Sink::Log => "log",
-            Sink::Tosign => "tosign",
-            Sink::Waiting => "waiting",
-        }
-    }
-}
+use crate::sys::service;
+use mail::Mailer;
+use mqtt::Publisher;
+pub use outbox::{NewDelivery, Outbox, Pending, Undelivered};
+pub use sink::{Fault, Sink};
 
 /// Makes the job that stages an event's RPMs for signing; none where nothing is to be signed. Given from
 /// outside, since stages do not know one another.
 pub type ToSign = fn(&Event) -> Option<NewJob>;
-
-/// An outbox that cannot be served.
-#[derive(Debug, thiserror::Error)]
-enum OutboxError {
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// Everything a notifier works with.
 #[derive(Debug, Clone)]
@@ -64,74 +44,39 @@ pub struct Notifier {
     pub outbox: Outbox,
     pub logfile: PathBuf,
     pub tosign: ToSign,
+    /// None where nothing is mailed.
+    pub mailer: Option<Mailer>,
+    /// None where there is no broker.
+    pub publisher: Option<Publisher>,
 }
 
 impl Notifier {
     /// Fans out and delivers until told to stop; what is then undelivered stays in the outbox.
     pub async fn run(&self, shutdown: &Shutdown) {
         let tubes = [NOTIFY, BUILDERS].map(str::to_owned);
-        tokio::join!(
-            consumer::run(&self.queue, &tubes, shutdown, self),
-            self.deliver(Sink::History, shutdown),
-            self.deliver(Sink::Log, shutdown),
-            self.deliver(Sink::Tosign, shutdown),
-            self.deliver(Sink::Waiting, shutdown),
-        );
+        let mut serving = JoinSet::new();
+        for sink in Sink::ALL {
+            let (notifier, shutdown) = (self.clone(), shutdown.clone());
+            serving.spawn(async move { notifier.serve(sink, &shutdown).await });
+        }
+        tokio::join!(consumer::run(&self.queue, &tubes, shutdown, self), serving.join_all());
     }
 
-    /// Serves one sink, oldest event first; an event that cannot be delivered does not hold up later ones.
-    async fn deliver(&self, sink: Sink, shutdown: &Shutdown) {
-        while !shutdown.is_stopping() {
-            let mut bell = std::pin::pin!(self.outbox.bell());
-            bell.as_mut().enable();
-            match self.deliver_what_is_due(sink).await {
-                Ok(true) => {}
-                Ok(false) => Outbox::wait(bell, shutdown.stop()).await,
-                Err(error) => {
-                    tracing::error!("{error}");
-                    tokio::time::sleep(RETRY).await;
-                }
+    /// What is to be delivered of an event.
+    fn deliveries(&self, event: &Event) -> Vec<NewDelivery> {
+        let delay = |sink: &Sink| match sink {
+            Sink::History | Sink::Log => Some(Duration::ZERO),
+            Sink::Journal => service::has_journal().then_some(Duration::ZERO),
+            Sink::Tosign => (self.tosign)(event).map(|_| Duration::ZERO),
+            Sink::Waiting => {
+                (event.status == Status::Failed && event.build_id.is_some()).then_some(Duration::ZERO)
             }
-        }
-    }
-
-    /// Says whether there was something, and it was our turn.
-    async fn deliver_what_is_due(&self, sink: Sink) -> Result<bool, OutboxError> {
-        if self.outbox.due(sink).await?.is_empty() {
-            return Ok(false);
-        }
-        let Some(_turn) = self.outbox.turn(sink)? else { return Ok(false) };
-        // Looked up anew: who had the turn before us may have delivered it.
-        let pending = self.outbox.due(sink).await?;
-        let some = !pending.is_empty();
-        for delivery in pending {
-            self.deliver_one(sink, delivery).await;
-        }
-        Ok(some)
-    }
-
-    async fn deliver_one(&self, sink: Sink, pending: Pending) {
-        let settled: Result<(), DatabaseError> = match self.send(sink, &pending.event).await {
-            Ok(()) => self.outbox.delivered(pending.id).await,
-            Err(error) => {
-                tracing::error!("{} could not be told of {}: {error}", sink.as_str(), pending.event.path());
-                self.outbox.failed(pending.id, &error).await
-            }
+            Sink::Mail => self.mailer.as_ref()?.delay(event),
+            Sink::Results => self.publisher.as_ref()?.is_result(event).then_some(Duration::ZERO),
+            Sink::Requests => self.publisher.as_ref().and(Told::of_event(event)).map(|_| Duration::ZERO),
         };
-        if let Err(error) = settled {
-            // It is delivered again later, which every sink bears.
-            tracing::error!("{error}");
-        }
-    }
-
-    /// The sinks that are told of an event.
-    fn sinks(&self, event: &Event) -> Vec<Sink> {
-        let wants = |sink: &Sink| match sink {
-            Sink::History | Sink::Log => true,
-            Sink::Tosign => (self.tosign)(event).is_some(),
-            Sink::Waiting => event.status == Status::Failed && event.build_id.is_some(),
-        };
-        Sink::ALL.into_iter().filter(wants).collect()
+        let delivery = |sink: Sink| Some(NewDelivery { event: event.clone(), sink, delay: delay(&sink)? });
+        Sink::ALL.into_iter().filter_map(delivery).collect()
     }
 
     /// A sign of life is worth no second try: the next one says more.
@@ -160,20 +105,6 @@ impl Notifier {
             tracing::warn!("{}", plain(&builder::told_of_shared(&sign.builder)));
         }
     }
-
-    async fn send(&self, sink: Sink, event: &Event) -> Result<(), String> {
-        match sink {
-            Sink::History => self.history.record(event).await.map_err(|error| error.to_string()),
-            Sink::Log => logfile::append(&self.logfile, event).map_err(|error| error.to_string()),
-            Sink::Tosign => match (self.tosign)(event) {
-                Some(job) => self.queue.put(vec![job]).await.map(|_| ()).map_err(|error| error.to_string()),
-                None => Ok(()),
-            },
-            Sink::Waiting => {
-                waiting::fail_followers(&self.queue, event).await.map_err(|error| error.to_string())
-            }
-        }
-    }
 }
 
 impl Handler for Notifier {
@@ -184,8 +115,8 @@ impl Handler for Notifier {
         let event = |delivery: &Delivery| serde_json::from_slice(&delivery.job.body);
         let events: Vec<Result<Event, serde_json::Error>> =
             batch.iter().filter(is_event).map(event).collect();
-        let good: Vec<(Event, Vec<Sink>)> =
-            events.iter().flatten().map(|event| (event.clone(), self.sinks(event))).collect();
+        let good: Vec<NewDelivery> =
+            events.iter().flatten().flat_map(|event| self.deliveries(event)).collect();
         let stored = if good.is_empty() { Ok(()) } else { self.outbox.put(good).await };
         let stored = stored.map_err(|error| error.to_string());
         let mut verdicts = events.into_iter().map(|event| match (event, &stored) {

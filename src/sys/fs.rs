@@ -1,7 +1,7 @@
 //! Files: written whole or not at all, hashed, locked.
 
 use std::fs::{File, FileType, Metadata, OpenOptions, TryLockError};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -49,6 +49,25 @@ fn must_be_regular(found: &Metadata) -> io::Result<()> {
         None => Ok(()),
         Some(kind) => Err(io::Error::other(format!("it is {kind}, not a regular file"))),
     }
+}
+
+/// The first line of a file, such as one that holds a password.
+pub fn first_line(path: &Path) -> Result<String, FileError> {
+    let text = std::fs::read_to_string(path).map_err(FileError::at("read", path))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// The last lines of a text file, up to `most` bytes: all of it where it is shorter.
+pub fn tail(path: &Path, most: u64) -> Result<Vec<u8>, FileError> {
+    let mut file = open_regular(path)?;
+    let read = |file: &mut File| -> io::Result<Vec<u8>> {
+        let length = file.metadata()?.len();
+        file.seek(io::SeekFrom::Start(length.saturating_sub(most)))?;
+        let mut bytes = Vec::new();
+        file.take(most).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read(&mut file).map_err(FileError::at("read", path))
 }
 
 /// What a file is that is no regular one.

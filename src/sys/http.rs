@@ -96,6 +96,28 @@ impl Http {
         super::psk::send(request, stream).await
     }
 
+    /// The end of a text, `most` bytes at most (RFC 9110, section 14.1.2), also from a server that knows no ranges.
+    pub async fn tail(&self, url: &Url, most: usize) -> Result<Vec<u8>, String> {
+        let request = self.client.get(url.clone()).header(RANGE, format!("bytes=-{most}"));
+        let mut answer = request.send().await.map_err(|error| self.told(&error))?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
+            // What is empty has no range.
+            StatusCode::RANGE_NOT_SATISFIABLE => return Ok(Vec::new()),
+            status => return Err(format!("the server answers with HTTP status {status}")),
+        }
+        let mut end = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| self.told(&error))? {
+            end.extend_from_slice(&chunk);
+            // Not at each chunk: that would move all of it each time.
+            if end.len() > 2 * most {
+                end.drain(..end.len() - most);
+            }
+        }
+        end.drain(..end.len().saturating_sub(most));
+        Ok(end)
+    }
+
     /// Has the file `to` be what `url` names; with a digest, it is that or an error. What a cut left is in
     /// `<to>.part`, to be gone on with. Nobody else may be at `to` meanwhile.
     pub async fn fetch(&self, url: &Url, to: &Path, sha256: &str) -> Result<(), HttpError> {

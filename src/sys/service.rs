@@ -26,6 +26,14 @@ pub fn beat() -> Duration {
     sd_notify::watchdog_enabled().map_or(BEAT, |limit| (limit / 3).min(BEAT))
 }
 
+/// Whether stderr is systemd's journal (`$JOURNAL_STREAM` of systemd.exec(5)), not something that a child of a
+/// service was given instead.
+pub fn has_journal() -> bool {
+    let Some(named) = std::env::var_os("JOURNAL_STREAM") else { return false };
+    let own = nix::sys::stat::fstat(std::io::stderr());
+    own.is_ok_and(|own| named.to_str() == Some(&format!("{}:{}", own.st_dev, own.st_ino)))
+}
+
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!("the service manager cannot be told how this service stands: {error}");

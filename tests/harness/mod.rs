@@ -198,7 +198,7 @@ pub struct Process {
 }
 
 impl Process {
-    fn start(command: Command) -> Process {
+    pub fn start(command: Command) -> Process {
         Process::start_into(command, Stdio::null())
     }
 

@@ -37,7 +37,8 @@ async fn events_wait_for_a_server_that_comes_later() {
     notifier.until_it_says("history could not be told of mini.x86_64/p/");
     assert!(root.read("log/reimzul.log").contains("p-1-1.src.rpm"), "the other sinks go on");
     let reason = eventually("the reason is kept", async || {
-        let (sink, _, reason) = site.outbox.waiting().await.unwrap().swap_remove(0);
+        let waiting = site.outbox.waiting().await.unwrap().swap_remove(0);
+        let (sink, reason) = (waiting.sink, waiting.reason);
         assert_eq!(sink, "history");
         reason
     });
