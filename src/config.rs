@@ -5,8 +5,10 @@
 
 mod fleet;
 mod mqtt;
+mod policy;
 mod queue;
 mod repo;
+mod scm;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -21,8 +23,10 @@ use crate::sys::process::node_name;
 pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
 pub use mqtt::Broker;
+pub use policy::{Policy, Rule};
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
+pub use scm::Scm;
 pub use transport::Module;
 
 /// Where a site's configuration is when nothing else is said.
@@ -144,6 +148,10 @@ pub struct Config {
     pub history: HistoryPlace,
     /// The MQTT broker; none where no host is named.
     pub mqtt: Option<Broker>,
+    /// Where packages' sources are; none where no URL is configured.
+    pub scm: Option<Scm>,
+    /// Who may ask for builds by MQTT.
+    pub policy: Policy,
     /// Keys an existing site may have that this version does not use.
     pub unused: Vec<String>,
 }
@@ -176,7 +184,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("logs", &["logfile"]),
     ("queue", &["url"]),
     ("history", &["url"]),
-    ("scm", &["git_url", "disttag_command"]),
+    ("scm", &["git_url", "lookaside_url", "disttag_command"]),
+    ("policy", &["ca_cert", "allow", "groups", "allow_unsigned", "max_age", "audit_log"]),
     ("mail", &["notifications", "mail_from"]),
     ("mail_rcpts", &[]),
     ("mqtt", &["notifications", "host", "port", "ca_cert", "tls_cert", "tls_key", "tls_insecure", "topic"]),
@@ -184,7 +193,7 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Sections and keys that are accepted, since sites have them, and do nothing yet.
 const UNUSED: &[(&str, &str)] =
-    &[("scm", "*"), ("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
+    &[("mail", "*"), ("mail_rcpts", "*"), ("mqtt", "notifications"), ("bstore", "base_url")];
 
 type Sections = BTreeMap<String, BTreeMap<String, String>>;
 
@@ -250,13 +259,15 @@ impl Config {
             min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             repo: values.repo()?,
-            logfile,
+            logfile: logfile.clone(),
             sources: values.sources()?,
             upload: values.upload()?,
             tls: values.tls("tls", &root)?,
             queue: values.queue(&root)?,
             history: values.history(&root)?,
             mqtt: values.broker(&root)?,
+            scm: values.scm()?,
+            policy: values.policy(&root, &logfile)?,
             unused: unused(&sections),
         })
     }

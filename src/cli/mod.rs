@@ -200,13 +200,8 @@ impl From<crate::init::ca::CaError> for Failure {
 
 impl From<crate::submit::SubmitError> for Failure {
     fn from(error: crate::submit::SubmitError) -> Failure {
-        use crate::submit::SubmitError;
-        match error {
-            SubmitError::Queue(_) | SubmitError::Database(_) | SubmitError::File(_) => {
-                Failure::System(error.to_string())
-            }
-            _ => Failure::Usage(error.to_string()),
-        }
+        let said = error.to_string();
+        if error.is_ours() { Failure::System(said) } else { Failure::Usage(said) }
     }
 }
 

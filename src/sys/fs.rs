@@ -190,7 +190,8 @@ pub fn sha256(path: &Path) -> Result<(String, u64), FileError> {
     hash().map_err(FileError::at("read", path))
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+/// Lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a String cannot fail.

@@ -38,6 +38,8 @@ pub struct Options {
     pub persistent: bool,
     /// Topic filters (MQTT 3.1.1, section 4.7), with QoS 1.
     pub subscriptions: Vec<String>,
+    /// A topic that `listening` is published on, retained, whenever the subscriptions are there.
+    pub hello: Option<String>,
 }
 
 /// A message that could not be sent, or a broker that could not be reached.
@@ -104,6 +106,7 @@ impl Mqtt {
             address: options.address.clone(),
             files: options.tls.files().clone(),
             subscriptions: options.subscriptions,
+            hello: options.hello,
             client: client.clone(),
             link: to_link,
             messages: to_messages,
@@ -211,6 +214,7 @@ struct Serving {
     address: Address,
     files: TlsFiles,
     subscriptions: Vec<String>,
+    hello: Option<String>,
     client: AsyncClient,
     link: watch::Sender<Link>,
     messages: mpsc::UnboundedSender<Message>,
@@ -259,6 +263,11 @@ impl Serving {
     }
 
     fn is_up(&self) {
+        if let Some(topic) = &self.hello {
+            let options = PublishOptions::new(QoS::AtLeastOnce).retained();
+            // Fails only where the client has ended. One without content would remove what is retained.
+            let _ = self.client.try_publish(topic.clone(), "listening", options);
+        }
         if self.link.send_replace(Link::Up) != Link::Up {
             tracing::info!("connected to the MQTT broker {}", self.address);
         }
