@@ -15,11 +15,13 @@ use crate::config::{Config, EngineChoice};
 use crate::history::{History, HistoryError};
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TOSIGN, TubeStats};
+use crate::remote::bridge::Bridge;
 use crate::repo::Repogen;
 use crate::shutdown::Shutdown;
 use crate::sign::Signer;
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError};
+use crate::sys::sandbox::Launcher;
 use crate::sys::service;
 use crate::sys::sqlite::DatabaseError;
 use crate::upload::Upload;
@@ -36,9 +38,12 @@ pub enum Role {
     Notifier,
     /// Stages RPMs for signing.
     Signer,
+    /// Takes requests for builds in, by MQTT.
+    MqttSub,
 }
 
 impl Role {
+    /// Those that need nothing but a root.
     pub const ALL: [Role; 4] = [Role::Worker, Role::Repogen, Role::Notifier, Role::Signer];
 
     pub fn as_str(self) -> &'static str {
@@ -47,7 +52,14 @@ impl Role {
             Role::Repogen => "repogen",
             Role::Notifier => "notifier",
             Role::Signer => "signer",
+            Role::MqttSub => "mqtt-sub",
         }
+    }
+
+    /// What `all` comes to: those that need nothing, and those that the configuration has something for.
+    pub fn all(config: &Config) -> Vec<Role> {
+        let requests = (config.mqtt.is_some() && config.scm.is_some()).then_some(Role::MqttSub);
+        Role::ALL.into_iter().chain(requests).collect()
     }
 }
 
@@ -141,6 +153,11 @@ impl Site {
             Role::Repogen => self.repogen().run(&self.queue, shutdown).await,
             Role::Notifier => Box::pin(self.notifier().run(shutdown)).await,
             Role::Signer => self.signer().run(&self.queue, shutdown).await,
+            Role::MqttSub => {
+                if let Err(error) = self.bridge().run(shutdown).await {
+                    tracing::error!("no requests are served: {error}");
+                }
+            }
         }
         tracing::debug!("{} has ended", role.as_str());
     }
@@ -201,6 +218,16 @@ impl Site {
             outbox: self.outbox.clone(),
             logfile: self.config.logfile.clone(),
             tosign: crate::sign::request,
+        }
+    }
+
+    fn bridge(&self) -> Bridge {
+        Bridge {
+            config: self.config.clone(),
+            queue: self.queue.clone(),
+            history: self.history.clone(),
+            stamps: self.stamps.clone(),
+            launcher: Launcher::of_this_program(),
         }
     }
 
@@ -300,6 +327,7 @@ impl Crew {
             Role::Repogen => &[CREATEREPO][..],
             Role::Notifier => &[NOTIFY, BUILDERS],
             Role::Signer => &[TOSIGN],
+            Role::MqttSub => &[],
         };
         let tubes: Vec<&str> = self.others.iter().flat_map(|(role, _)| tubes(role)).copied().collect();
         let Ok(stats) = self.site.queue.stats().await else { return false };

@@ -46,7 +46,8 @@ impl CheckConfig {
             .as_ref()
             .map_or_else(|| "none: the defaults".into(), |file| file.display().to_string());
         let (engine, why) = role::chosen_engine(config);
-        let roles = if self.roles.is_empty() { Role::ALL.to_vec() } else { RoleName::all_of(&self.roles) };
+        let roles =
+            if self.roles.is_empty() { Role::all(config) } else { RoleName::all_of(&self.roles, config) };
         let builds = roles.contains(&Role::Worker);
         let mut checks = match engine {
             _ if !builds => Vec::new(),
@@ -61,6 +62,9 @@ impl CheckConfig {
         }
         if roles.contains(&Role::Repogen) {
             checks.push(repository_program());
+        }
+        if roles.contains(&Role::MqttSub) {
+            checks.extend(requests(config));
         }
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);
@@ -122,6 +126,34 @@ impl CheckConfig {
             Err(error) => check::bad(error.to_string()),
         })
     }
+}
+
+/// What taking requests in needs.
+fn requests(config: &Config) -> Vec<Finding> {
+    let program = |name: &str, package: &str| {
+        if on_path(name) {
+            check::good(format!("{name}, which requests from git need, is installed"))
+        } else {
+            check::bad(format!(
+                "the program {name} is missing, which requests from git need: install {package}"
+            ))
+        }
+    };
+    let mut findings = vec![program("git", "git"), program("rpmbuild", "rpm (Debian) or rpm-build")];
+    if config.scm.is_none() {
+        findings.push(check::bad("requests: set git_url in section [scm]"));
+    }
+    findings.push(match &config.mqtt {
+        None => check::bad("requests: set host in section [mqtt]"),
+        Some(broker) => match Tls::open(&broker.tls) {
+            Ok(_) => check::good(format!("requests: by the broker {}", broker.address)),
+            Err(error) => check::bad(format!("requests: {error}")),
+        },
+    });
+    if config.policy.rules.is_empty() {
+        findings.push(check::bad("requests: section [policy] has no rule in allow, so that all are refused"));
+    }
+    findings
 }
 
 fn repository_program() -> Finding {

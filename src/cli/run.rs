@@ -11,11 +11,12 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Roles:
-  all       all of the roles below
+  all       all of the roles below that are configured
   worker    builds
   repogen   makes repository metadata
   notifier  tells the history, the log and the signer
   signer    stages RPMs for signing
+  mqtt-sub  takes requests for builds in, by MQTT
 
 Runs in the foreground and logs to stderr. SIGTERM or Ctrl-C stops taking jobs,
 finishes those at hand and exits with 0; a second one kills running builds and
@@ -42,13 +43,14 @@ pub(super) enum RoleName {
     Repogen,
     Notifier,
     Signer,
+    MqttSub,
 }
 
 impl RoleName {
     /// What is meant, each role once, in the order named.
-    pub(super) fn all_of(names: &[RoleName]) -> Vec<Role> {
+    pub(super) fn all_of(names: &[RoleName], config: &Config) -> Vec<Role> {
         let mut roles: Vec<Role> = Vec::new();
-        for role in names.iter().flat_map(|name| name.roles()) {
+        for role in names.iter().flat_map(|name| name.roles(config)) {
             if !roles.contains(&role) {
                 roles.push(role);
             }
@@ -56,13 +58,14 @@ impl RoleName {
         roles
     }
 
-    fn roles(self) -> Vec<Role> {
+    fn roles(self, config: &Config) -> Vec<Role> {
         match self {
-            RoleName::All => Role::ALL.to_vec(),
+            RoleName::All => Role::all(config),
             RoleName::Worker => vec![Role::Worker],
             RoleName::Repogen => vec![Role::Repogen],
             RoleName::Notifier => vec![Role::Notifier],
             RoleName::Signer => vec![Role::Signer],
+            RoleName::MqttSub => vec![Role::MqttSub],
         }
     }
 }
@@ -72,7 +75,7 @@ impl Run {
         if let Some(slots) = self.slots {
             config.slots = usize::from(slots);
         }
-        let roles = RoleName::all_of(&self.roles);
+        let roles = RoleName::all_of(&self.roles, &config);
         let site = Site::open(config)?;
         site.check(&roles)?;
         let shutdown = Shutdown::default();

@@ -262,7 +262,10 @@ impl Desk {
         if entry.state == State::Received {
             entry.state = match self.job(&entry).await {
                 Ok(job) => State::Queueing { job: Box::new(job) },
-                Err(NoJob::Refused(reason)) => State::Refused { reason },
+                Err(NoJob::Refused(reason)) => {
+                    self.audit_entry(&entry, "refused", &reason);
+                    State::Refused { reason }
+                }
                 Err(NoJob::Hindered(hindrance)) => return Err(hindrance),
             };
             self.ledger.note(&entry).await?;
@@ -271,12 +274,10 @@ impl Desk {
             if !may_be_queued || !self.is_known(job).await? {
                 self.put(job).await?;
             }
+            // A bridge that is killed right here writes the line again: better twice than never.
+            self.audit_entry(&entry, "accepted", "");
             entry.state = State::Accepted { job: job.clone() };
             self.ledger.note(&entry).await?;
-        }
-        match &entry.state {
-            State::Refused { reason } => self.audit_entry(&entry, "refused", reason),
-            _ => self.audit_entry(&entry, "accepted", ""),
         }
         self.answer(&entry).await;
         Ok(())

@@ -58,6 +58,8 @@ pub enum MqttError {
 pub struct Message {
     pub topic: String,
     pub payload: Vec<u8>,
+    /// It was there before we subscribed, and kept for those who do.
+    pub retained: bool,
     /// Counts the messages of this client.
     number: u64,
 }
@@ -80,6 +82,8 @@ pub struct Mqtt {
     client: AsyncClient,
     link: watch::Receiver<Link>,
     held: Arc<Mutex<Held>>,
+    /// Connections that [`Mqtt::was_cut`] has told of: the first is no news.
+    seen: u64,
     serving: JoinHandle<()>,
 }
 
@@ -87,6 +91,7 @@ pub struct Mqtt {
 /// (MQTT 3.1.1, section 4.6).
 #[derive(Debug, Default)]
 struct Held {
+    connections: u64,
     received: u64,
     messages: VecDeque<(u64, Publish, bool)>,
 }
@@ -113,7 +118,7 @@ impl Mqtt {
             held: Arc::clone(&held),
         };
         let serving = tokio::spawn(serving.run(events));
-        (Mqtt { address: options.address, client, link, held, serving }, messages)
+        (Mqtt { address: options.address, client, link, held, seen: 1, serving }, messages)
     }
 
     /// Waits until the client is connected and subscribed, for half a minute at most.
@@ -173,6 +178,12 @@ impl Mqtt {
     pub async fn close(mut self) {
         let _ = self.client.disconnect_with_timeout(LAST_WAIT).await;
         let _ = tokio::time::timeout(LAST_WAIT * 2, &mut self.serving).await;
+    }
+
+    /// Whether a connection was made anew since this was last asked.
+    pub fn was_cut(&mut self) -> bool {
+        let connections = lock(&self.held).connections;
+        std::mem::replace(&mut self.seen, connections) < connections
     }
 
     fn down(&self) -> MqttError {
@@ -251,7 +262,11 @@ impl Serving {
 
     /// A new connection. A broker that has lost our session has lost the subscriptions, too.
     fn begin(&self) {
-        lock(&self.held).messages.clear();
+        {
+            let mut held = lock(&self.held);
+            held.messages.clear();
+            held.connections += 1;
+        }
         if self.subscriptions.is_empty() {
             return self.is_up();
         }
@@ -286,6 +301,7 @@ impl Serving {
         let message = Message {
             topic: String::from_utf8_lossy(&publish.topic).into_owned(),
             payload: publish.payload.to_vec(),
+            retained: publish.retain,
             number: held.received,
         };
         held.messages.push_back((message.number, publish, false));

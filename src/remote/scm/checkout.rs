@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ScmError;
 use crate::config::Scm;
+use crate::model::GitRef;
 use crate::model::request::Request;
 use crate::model::text::plain;
 use crate::sys::process::{self, End, Program};
@@ -70,12 +71,24 @@ impl<'a> Git<'a> {
         Ok(Checkout { folder, commit, time })
     }
 
+    /// The newest commit of a branch, where that is what a request asks for.
+    pub async fn tip(&self, request: &Request) -> Option<String> {
+        if request.git_ref != GitRef::default() {
+            return None;
+        }
+        let branch = format!("refs/heads/{}", request.git_branch);
+        let url = self.scm.repository(&request.pkg);
+        let ask = process::output(&self.program().args(["ls-remote", "--quiet", "--", &url, &branch]));
+        let said = tokio::time::timeout(LIMIT, ask).await.ok()?.ok().filter(|said| said.end.success())?;
+        let (commit, name) = said.stdout.trim().split_once('\t')?;
+        (name == branch && is_commit(commit)).then(|| commit.to_owned())
+    }
+
     async fn commit(&self, folder: &Path, request: &Request) -> Result<String, ScmError> {
         let wanted = format!("{}^{{commit}}", request.git_ref);
         let found =
             self.ask(folder, &["rev-parse", "--verify", "--quiet", "--end-of-options", &wanted]).await;
-        let is_id = |text: &String| text.len() >= 40 && text.chars().all(|c| c.is_ascii_hexdigit());
-        found.ok().filter(is_id).ok_or_else(|| {
+        found.ok().filter(|found| is_commit(found)).ok_or_else(|| {
             ScmError::refused(format!(
                 "branch {} of {} has no {}: give a commit or tag that is in that branch",
                 request.git_branch, request.pkg, request.git_ref
@@ -147,6 +160,11 @@ impl<'a> Git<'a> {
         }
         git
     }
+}
+
+/// Whether it is the full id of one.
+fn is_commit(text: &str) -> bool {
+    text.len() >= 40 && text.chars().all(|c| c.is_ascii_hexdigit())
 }
 
 /// A program with next to nothing in its environment, and a home of its own.

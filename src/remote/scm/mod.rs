@@ -136,31 +136,49 @@ impl Maker {
         cancel: &CancellationToken,
     ) -> Result<Made, ScmError> {
         let git = checkout::Git::new(&self.scm, &self.tls, work);
+        // The tip of a branch is known without a clone.
+        if let Some(made) = git.tip(request).await.and_then(|tip| self.kept(request, &tip)) {
+            return Ok(made);
+        }
         let checkout = git.check_out(request, cancel).await?;
+        if let Some(made) = self.kept(request, &checkout.commit) {
+            return Ok(made);
+        }
         let disttag = match request.disttag.as_str() {
             "" => disttag::find(&git, &self.scm, &checkout, &request.git_branch).await?,
             _ => request.disttag.clone(),
         };
-        let below = match request.sources_dir.as_str() {
-            "" => request.git_branch.as_str(),
-            folder => folder,
-        };
-        let commit = checkout.commit.clone();
-        let kept =
-            self.folder.join("srpms").join(key(&[request.pkg.as_str(), &commit, disttag.as_str(), below]));
-        if let Some(srpm) = entries(&kept).into_iter().next() {
-            touch(&kept);
-            return Ok(Made { srpm, commit, disttag });
-        }
         let layout = sources::Layout::of(&checkout.folder, &request.pkg)?;
         let fetcher = sources::Fetcher {
             http: &self.http,
             lookaside: &self.scm.lookaside,
             cache: &self.folder.join("sources"),
         };
-        fetcher.fetch_all(&layout, &request.pkg, below, cancel).await?;
+        fetcher.fetch_all(&layout, &request.pkg, sources_below(request), cancel).await?;
         let srpm = pack::pack(&self.launcher, work, &checkout, &layout, &disttag, cancel).await?;
-        Ok(Made { srpm: keep(&srpm, &kept)?, commit, disttag })
+        let folder = self.place(request, &checkout.commit);
+        Ok(Made { srpm: keep(&srpm, &disttag, &folder)?, commit: checkout.commit, disttag })
+    }
+
+    /// Where the source RPM of a commit is kept, for requests that differ in nothing that goes into it.
+    fn place(&self, request: &Request, commit: &str) -> PathBuf {
+        let parts = [
+            request.pkg.as_str(),
+            request.git_branch.as_str(),
+            commit,
+            request.disttag.as_str(),
+            sources_below(request),
+        ];
+        self.folder.join("srpms").join(fs::hex(&Sha256::digest(parts.join("\n").as_bytes())))
+    }
+
+    fn kept(&self, request: &Request, commit: &str) -> Option<Made> {
+        let folder = self.place(request, commit);
+        let is_srpm = |path: &PathBuf| path.extension().is_some_and(|end| end == "rpm");
+        let srpm = entries(&folder).into_iter().find(is_srpm)?;
+        let disttag = std::fs::read_to_string(folder.join(DISTTAG)).ok()?.parse().ok()?;
+        touch(&folder);
+        Some(Made { srpm, commit: commit.to_owned(), disttag })
     }
 
     /// A copy of a source RPM under a name that tells its content from another's.
@@ -202,19 +220,27 @@ impl Maker {
     }
 }
 
-/// Puts a source RPM where it is found again: the folder appears with it.
-fn keep(srpm: &Path, kept: &Path) -> Result<PathBuf, ScmError> {
-    let name = srpm.file_name().unwrap_or_default();
-    let beside = kept.with_extension("new");
-    fs::remove_dir(&beside)?;
-    fs::make_dir(&beside)?;
-    fs::copy_whole(srpm, &beside.join(name))?;
-    std::fs::rename(&beside, kept).map_err(FileError::at("write", kept))?;
-    Ok(kept.join(name))
+/// Where the lookaside has the sources of a package in `.metadata`'s way.
+fn sources_below(request: &Request) -> &str {
+    match request.sources_dir.as_str() {
+        "" => request.git_branch.as_str(),
+        folder => folder,
+    }
 }
 
-fn key(parts: &[&str]) -> String {
-    fs::hex(&Sha256::digest(parts.join("\n").as_bytes()))
+/// Beside a kept source RPM: what its disttag was found to be.
+const DISTTAG: &str = "disttag";
+
+/// Puts a source RPM where it is found again: the folder appears with it.
+fn keep(srpm: &Path, disttag: &Disttag, folder: &Path) -> Result<PathBuf, ScmError> {
+    let name = srpm.file_name().unwrap_or_default();
+    let beside = folder.with_extension("new");
+    fs::remove_dir(&beside)?;
+    fs::make_dir(&beside)?;
+    fs::write_whole(&beside.join(DISTTAG), disttag.as_str().as_bytes())?;
+    fs::copy_whole(srpm, &beside.join(name))?;
+    std::fs::rename(&beside, folder).map_err(FileError::at("write", folder))?;
+    Ok(folder.join(name))
 }
 
 fn touch(path: &Path) {

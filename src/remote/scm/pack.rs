@@ -35,8 +35,8 @@ pub async fn pack(
     disttag: &Disttag,
     cancel: &CancellationToken,
 ) -> Result<PathBuf, ScmError> {
-    // Times go into source RPMs, which are to be the same for the same commit.
-    set_times(&checkout.folder, checkout.time)?;
+    // Times go into source RPMs, which are to be the same for the same commit. And another user is to read them.
+    level(&checkout.folder, checkout.time)?;
     let out = work.join("packed");
     fs::make_dir(&out)?;
     let root = work.join("root");
@@ -181,18 +181,28 @@ fn plan(
     }
 }
 
-/// Only files and folders are in a checkout.
-fn set_times(folder: &Path, time: SystemTime) -> Result<(), FileError> {
+/// Gives the files their commit's time, and lets everybody read them. Only files and folders are in a checkout.
+fn level(folder: &Path, time: SystemTime) -> Result<(), FileError> {
+    open_to_all(folder, 0o755)?;
     for entry in std::fs::read_dir(folder).map_err(FileError::at("read", folder))?.flatten() {
         let path = entry.path();
         match entry.file_type() {
-            Ok(kind) if kind.is_dir() && entry.file_name() != ".git" => set_times(&path, time)?,
+            Ok(kind) if kind.is_dir() && entry.file_name() != ".git" => level(&path, time)?,
             Ok(kind) if kind.is_file() => {
                 let set = std::fs::File::open(&path).and_then(|file| file.set_modified(time));
                 set.map_err(FileError::at("set the time of", &path))?;
+                open_to_all(&path, 0o644)?;
             }
             _ => {}
         }
     }
     Ok(())
+}
+
+fn open_to_all(path: &Path, mode: u32) -> Result<(), FileError> {
+    let set = || {
+        let had = std::fs::metadata(path)?.permissions().mode() & 0o777;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(had | mode))
+    };
+    set().map_err(FileError::at("open to all", path))
 }
