@@ -421,7 +421,8 @@ impl<'a> Ours<'a> {
     fn take(busy: &'a Mutex<HashSet<(Submitter, Nonce)>>, entry: &Entry) -> Option<Ours<'a>> {
         let key = (entry.who.clone(), entry.nonce.clone());
         let taken = busy.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone());
-        taken.then_some(Ours { busy, key })
+        // Only then: dropping one gives the request free.
+        taken.then(|| Ours { busy, key })
     }
 }
 

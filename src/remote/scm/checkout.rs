@@ -78,8 +78,12 @@ impl<'a> Git<'a> {
         }
         let branch = format!("refs/heads/{}", request.git_branch);
         let url = self.scm.repository(&request.pkg);
-        let ask = process::output(&self.program().args(["ls-remote", "--quiet", "--", &url, &branch]));
-        let said = tokio::time::timeout(LIMIT, ask).await.ok()?.ok().filter(|said| said.end.success())?;
+        let list = self.program().args(["ls-remote", "--quiet", "--", &url, &branch]);
+        let said = tokio::time::timeout(LIMIT, process::output(&list))
+            .await
+            .ok()?
+            .ok()
+            .filter(|said| said.end.success())?;
         let (commit, name) = said.stdout.trim().split_once('\t')?;
         (name == branch && is_commit(commit)).then(|| commit.to_owned())
     }

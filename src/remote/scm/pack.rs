@@ -138,7 +138,8 @@ fn plan(
     let results = Path::new(BUILD_HOME).join("srpms");
     let dist = if disttag.as_str().is_empty() { String::new() } else { format!("%dist {disttag}\n") };
     let macros = format!(
-        "%_topdir {TOPDIR}\n%_sourcedir {}\n%_srcrpmdir {}\n%_builddir {BUILD_HOME}/work\n%_tmppath /tmp\n\
+        "%_topdir {TOPDIR}\n%_sourcedir {}\n%_srcrpmdir {}\n%_rpmdir {BUILD_HOME}/work\n\
+         %_builddir {BUILD_HOME}/work\n%_buildrootdir {BUILD_HOME}/work\n%_tmppath /tmp\n\
          %_dbpath /var/lib/rpm\n%_buildhost localhost\n%use_source_date_epoch_as_buildtime 1\n{dist}",
         inside(&layout.sources),
         results.display()
