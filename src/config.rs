@@ -7,9 +7,11 @@ mod fleet;
 mod irc;
 mod mail;
 mod mqtt;
+mod policy;
 mod prune;
 mod queue;
 mod repo;
+mod scm;
 mod sign;
 mod transport;
 
@@ -27,9 +29,11 @@ pub use fleet::{HistoryPlace, MongodbUrl};
 pub use irc::{IrcOptions, Which};
 pub use mail::{MailOptions, MailWhen};
 pub use mqtt::Broker;
-pub use prune::{Policy, PruneOptions};
+pub use policy::{Policy, Rule};
+pub use prune::{Keep, PruneOptions};
 pub use queue::QueuePlace;
 pub use repo::{Compression, RepoEngine, RepoOptions};
+pub use scm::Scm;
 pub use sign::{KeyPlace, Signing, TargetKeys};
 pub use transport::Module;
 
@@ -166,8 +170,10 @@ pub struct Config {
     /// The MQTT broker; none where no host is named.
     pub mqtt: Option<Broker>,
     pub signing: Signing,
-    /// Keys an existing site may have that this version does not use.
-    pub unused: Vec<String>,
+    /// Where packages' sources are; none where no URL is configured.
+    pub scm: Option<Scm>,
+    /// Who may ask for builds by MQTT.
+    pub policy: Policy,
 }
 
 const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
@@ -201,7 +207,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("queue", &["url"]),
     ("history", &["url"]),
     ("sign", &["stage", "url", "timeout", "key", "passphrase_file", "public_key"]),
-    ("scm", &["git_url", "disttag_command"]),
+    ("scm", &["git_url", "lookaside_url", "disttag_command"]),
+    ("policy", &["ca_cert", "allow", "groups", "allow_unsigned", "max_age", "audit_log"]),
     ("notifier", &["give_up_after"]),
     (
         "mail",
@@ -238,9 +245,6 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("irc_channels", &[]),
     ("mqtt", &["notifications", "host", "port", "ca_cert", "tls_cert", "tls_key", "tls_insecure", "topic"]),
 ];
-
-/// Sections and keys that are accepted, since sites have them, and do nothing yet.
-const UNUSED: &[(&str, &str)] = &[("scm", "*")];
 
 /// Settings as they stand in a file: keys with their values, by section.
 pub type Sections = BTreeMap<String, BTreeMap<String, String>>;
@@ -308,7 +312,7 @@ impl Config {
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             repo: values.repo()?,
             prune: values.prune()?,
-            logfile,
+            logfile: logfile.clone(),
             give_up_after: Duration::from_secs(values.number(
                 "notifier",
                 "give_up_after",
@@ -325,7 +329,8 @@ impl Config {
             history: values.history(&root)?,
             mqtt: values.broker(&root)?,
             signing: values.signing(&root)?,
-            unused: unused(&sections),
+            scm: values.scm()?,
+            policy: values.policy(&root, &logfile)?,
         })
     }
 }
@@ -391,18 +396,6 @@ fn check_names(sections: &Sections, file: &str) -> Result<(), ConfigError> {
         }
     }
     Ok(())
-}
-
-fn unused(sections: &Sections) -> Vec<String> {
-    let is_unused = |section: &str, key: &str| {
-        UNUSED.iter().any(|(name, which)| *name == section && (*which == "*" || *which == key))
-    };
-    sections
-        .iter()
-        .flat_map(|(section, keys)| keys.keys().map(move |key| (section, key)))
-        .filter(|(section, key)| is_unused(section, key))
-        .map(|(section, key)| format!("[{section}] {key}"))
-        .collect()
 }
 
 /// Part of a configuration, as it may be shown in a sentence.
@@ -644,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_sites_file_is_accepted_and_what_is_unused_is_told() {
+    fn an_existing_sites_file_is_accepted() {
         let site = "[bstore]\nbase_url = http://h/\n[scm]\ngit_url = https://g\n[logs]\nlogfile = /x.log\n\
             [mail]\nnotifications = True\nmail_from = a@b\n[mail_rcpts]\nx86_64 = a@b, c@d\n\
             [mqtt]\nnotifications = False\nhost = h\nport = 8883\ntls_insecure = False\ntopic = reimzul\n";

@@ -8,6 +8,7 @@
 //!   built for
 //! - [`queue`], [`consumer`], [`shutdown`]: jobs in tubes; the one place that acknowledges them; how that stops
 //! - [`submit`]: a source RPM becomes a job
+//! - [`remote`]: a git branch does, by MQTT
 //! - [`build`]: a job becomes RPMs and logs, by an engine
 //! - [`upload`]: those are put into the bstore in one step
 //! - [`metadata`], [`repo`]: a repository's metadata, of any tree; of a target's finished builds
@@ -26,6 +27,7 @@ pub mod metadata;
 pub mod model;
 pub mod notify;
 pub mod queue;
+pub mod remote;
 pub mod repo;
 pub mod role;
 pub mod shutdown;

@@ -18,12 +18,14 @@ use crate::notify::mail::Mailer;
 use crate::notify::mqtt::Publisher;
 use crate::notify::{Notifier, Outbox};
 use crate::queue::{BUILDERS, CREATEREPO, NOTIFY, Queue, QueueError, TubeStats};
+use crate::remote::bridge::Bridge;
 use crate::repo::Repogen;
 use crate::repo::prune::Pruner;
 use crate::shutdown::Shutdown;
 use crate::sign::{self, Signer};
 use crate::stamp::Stamps;
 use crate::sys::fs::{self, FileError};
+use crate::sys::sandbox::Launcher;
 use crate::sys::service;
 use crate::sys::sqlite::DatabaseError;
 use crate::upload::Upload;
@@ -42,16 +44,19 @@ pub enum Role {
     Signer,
     /// Posts results on IRC.
     Irc,
+    /// Takes requests for builds in, by MQTT.
+    MqttSub,
 }
 
 impl Role {
     /// What every site needs.
     pub const CORE: [Role; 4] = [Role::Worker, Role::Repogen, Role::Notifier, Role::Signer];
 
-    /// All that a configuration makes sense of.
+    /// What `all` comes to: those that need nothing, and those that the configuration has something for.
     pub fn all(config: &Config) -> Vec<Role> {
         let mut all = Role::CORE.to_vec();
         all.extend(config.irc.as_ref().map(|_| Role::Irc));
+        all.extend((config.mqtt.is_some() && config.scm.is_some()).then_some(Role::MqttSub));
         all
     }
 
@@ -62,6 +67,7 @@ impl Role {
             Role::Notifier => "notifier",
             Role::Signer => "signer",
             Role::Irc => "irc",
+            Role::MqttSub => "mqtt-sub",
         }
     }
 }
@@ -165,6 +171,11 @@ impl Site {
                     tracing::error!("nothing is posted on IRC: {error}");
                 }
             }
+            Role::MqttSub => {
+                if let Err(error) = self.bridge().run(shutdown).await {
+                    tracing::error!("no requests are served: {error}");
+                }
+            }
         }
         tracing::debug!("{} has ended", role.as_str());
     }
@@ -236,6 +247,16 @@ impl Site {
             tosign: crate::sign::request,
             mailer: Mailer::of(&self.config),
             publisher: Publisher::of(&self.config),
+        }
+    }
+
+    fn bridge(&self) -> Bridge {
+        Bridge {
+            config: self.config.clone(),
+            queue: self.queue.clone(),
+            history: self.history.clone(),
+            stamps: self.stamps.clone(),
+            launcher: Launcher::of_this_program(),
         }
     }
 }
@@ -327,7 +348,7 @@ impl Crew {
 
     async fn is_busy(&self) -> bool {
         let works_from = |role: Role, tube: &str| match role {
-            Role::Worker | Role::Irc => false,
+            Role::Worker | Role::Irc | Role::MqttSub => false,
             Role::Repogen => tube == CREATEREPO,
             Role::Notifier => tube == NOTIFY || tube == BUILDERS,
             Role::Signer => sign::is_tube(tube),

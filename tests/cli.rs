@@ -12,9 +12,10 @@ use harness::{Ask, Ran, Root, reimzul, srpm};
 use reimzul::queue::{self, GiveUp, NewJob, State};
 use serde_json::json;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "build",
     "submit",
+    "request",
     "run",
     "query",
     "why",

@@ -48,7 +48,6 @@ fn each_roles_configuration_is_understood_whole() {
         let ran = reimzul(&["--config", config.to_str().unwrap(), "check-config", "--json"]);
         let said = ran.json();
         assert_eq!(said["file"], config.to_str().unwrap());
-        assert_eq!(said["unused"], serde_json::json!([]), "{role:?}");
         for entry in walk(dest.path()) {
             let text = std::fs::read_to_string(&entry).unwrap();
             assert!(!text.contains("@CONTROLLER@") && !text.contains("@BSTORE@"), "{}", entry.display());

@@ -145,6 +145,7 @@ fn the_old_names_are_the_commands_with_the_same_letters() {
     let listed = installed.old(&root, "reimzul_query", &["-s", "Override"]).ok().out;
     assert!(listed.ends_with(&format!("target: {target}, comment: by hand)\n")), "{listed}");
     installed.old(&root, "submit_repogen.py", &[&target]).ok();
-    let client = installed.old(&root, "reimzul_client", &["-p", "bash", "-b", "c7"]);
-    assert_eq!((client.code, client.err.lines().count()), (2, 1), "{client:?}");
+    let asked = ["-p", "bash", "-b", "c7", "-a", "x86_64", "-t", "c7", "--config", "/nonexistent"];
+    let client = installed.old(&root, "reimzul_client", &asked);
+    assert!(client.code == 2 && client.err.contains("no /nonexistent: write one"), "{client:?}");
 }

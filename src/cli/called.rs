@@ -6,8 +6,9 @@ use std::path::Path;
 /// The old names, without the `.py` that some sites have them with, and what each means today.
 ///
 /// Scripts read the lines that `reimzul_query` prints, all of them.
-const OLD: [(&str, &[&str]); 5] = [
+const OLD: [(&str, &[&str]); 6] = [
     ("reimzul_submit", &["submit"]),
+    ("reimzul_client", &["request"]),
     ("reimzul_query", &["query", "--classic", "--limit", "0"]),
     ("reimzul_fix_build", &["override"]),
     ("submit_repogen", &["repogen"]),
@@ -15,22 +16,16 @@ const OLD: [(&str, &[&str]); 5] = [
 ];
 
 /// The command line as it reads under our own name.
-pub fn arguments(typed: impl Iterator<Item = OsString>) -> Result<Vec<OsString>, String> {
+pub fn arguments(typed: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut typed: Vec<OsString> = typed.collect();
     let called = typed.first().and_then(|first| Path::new(first).file_name());
     let called = called.unwrap_or_default().to_string_lossy();
     let called = called.strip_suffix(".py").unwrap_or(&called);
-    if called == "reimzul_client" {
-        return Err(
-            "requests from git are not there yet in this version; submit a source RPM with `reimzul submit`"
-                .into(),
-        );
-    }
     if let Some((_, means)) = OLD.iter().find(|(old, _)| *old == called) {
         let means = std::iter::once("reimzul").chain(means.iter().copied()).map(OsString::from);
         typed.splice(..1, means);
     }
-    Ok(typed)
+    typed
 }
 
 #[cfg(test)]
@@ -38,7 +33,7 @@ mod tests {
     use super::*;
 
     fn read(typed: &[&str]) -> String {
-        let words = arguments(typed.iter().map(OsString::from)).unwrap();
+        let words = arguments(typed.iter().map(OsString::from));
         words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
@@ -49,6 +44,6 @@ mod tests {
         assert_eq!(read(&["./submit_repogen.py", "mini.x86_64"]), "reimzul repogen mini.x86_64");
         assert_eq!(read(&["stats.py"]), "reimzul stats");
         assert_eq!(read(&["/opt/stats/reimzul", "query"]), "/opt/stats/reimzul query");
-        assert!(arguments(["reimzul_client"].iter().map(OsString::from)).is_err());
+        assert_eq!(read(&["reimzul_client", "-p", "bash"]), "reimzul request -p bash");
     }
 }

@@ -70,6 +70,9 @@ impl CheckConfig {
             let said = sign::check(config).await.into_iter();
             checks.extend(said.map(|said| said.map_or_else(check::bad, check::good)));
         }
+        if roles.contains(&Role::MqttSub) {
+            checks.extend(requests(config));
+        }
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);
         if self.connect && builds {
@@ -90,15 +93,12 @@ impl CheckConfig {
                 checks.iter().map(|check| json!({"good": check.ok, "said": check.text})).collect();
             ui::print_json(&json!({"file": file, "root": config.layout.root(), "engine": engine.as_str(),
                 "engine_why": why,
-                "slots": config.slots, "unused": config.unused, "checks": checks}));
+                "slots": config.slots, "checks": checks}));
         } else {
             ui::say!("configuration  {file}");
             ui::say!("root           {}", config.layout.root().display());
             ui::say!("engine         {} ({why}), {} at a time", engine.as_str(), config.slots);
             ui::say!("log file       {}", config.logfile.display());
-            for key in &config.unused {
-                ui::say!("note           {key} is accepted, and not used by this version");
-            }
             let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
             for check in &checks {
                 let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("MISSING") };
@@ -139,6 +139,34 @@ impl CheckConfig {
             Err(error) => check::bad(error.to_string()),
         })
     }
+}
+
+/// What taking requests in needs.
+fn requests(config: &Config) -> Vec<Finding> {
+    let program = |name: &str, package: &str| {
+        if on_path(name) {
+            check::good(format!("{name}, which requests from git need, is installed"))
+        } else {
+            check::bad(format!(
+                "the program {name} is missing, which requests from git need: install {package}"
+            ))
+        }
+    };
+    let mut findings = vec![program("git", "git"), program("rpmbuild", "rpm (Debian) or rpm-build")];
+    if config.scm.is_none() {
+        findings.push(check::bad("requests: set git_url in section [scm]"));
+    }
+    findings.push(match &config.mqtt {
+        None => check::bad("requests: set host in section [mqtt]"),
+        Some(broker) => match Tls::open(&broker.tls) {
+            Ok(_) => check::good(format!("requests: by the broker {}", broker.address)),
+            Err(error) => check::bad(format!("requests: {error}")),
+        },
+    });
+    if config.policy.rules.is_empty() {
+        findings.push(check::bad("requests: section [policy] has no rule in allow, so that all are refused"));
+    }
+    findings
 }
 
 fn repository_program() -> Finding {

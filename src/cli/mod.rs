@@ -16,6 +16,7 @@ mod protect;
 mod prune;
 mod query;
 mod repogen;
+mod request;
 mod run;
 mod settle;
 mod sign;
@@ -44,8 +45,10 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// The configuration is wrong.
     pub const CONFIG: u8 = 3;
-    /// The queue, the history or the file system cannot be used, or what there is to say not be printed.
+    /// The queue, the history, the file system or the broker cannot be used, or what there is to say not be printed.
     pub const SYSTEM: u8 = 4;
+    /// A request was sent, and what became of it is not known.
+    pub const UNCONFIRMED: u8 = 5;
     /// Ended by Ctrl-C or SIGTERM.
     pub const STOPPED: u8 = 130;
 }
@@ -56,7 +59,8 @@ Exit codes:
   1    a build failed, or what it made cannot be installed
   2    the command line, or what it names, is wrong; nothing was done
   3    the configuration is wrong
-  4    the queue, the history or the file system cannot be used
+  4    the queue, the history, the file system or the broker cannot be used
+  5    a request was sent, and what became of it is not known
   130  ended by Ctrl-C
 
 Environment:
@@ -119,6 +123,7 @@ struct Global {
 enum Command {
     Build(build::Build),
     Submit(submit::Submit),
+    Request(request::Request),
     Run(run::Run),
     Query(query::Query),
     Why(why::Why),
@@ -208,13 +213,8 @@ impl From<crate::init::ca::CaError> for Failure {
 
 impl From<crate::submit::SubmitError> for Failure {
     fn from(error: crate::submit::SubmitError) -> Failure {
-        use crate::submit::SubmitError;
-        match error {
-            SubmitError::Queue(_) | SubmitError::Database(_) | SubmitError::File(_) => {
-                Failure::System(error.to_string())
-            }
-            _ => Failure::Usage(error.to_string()),
-        }
+        let said = error.to_string();
+        if error.is_ours() { Failure::System(said) } else { Failure::Usage(said) }
     }
 }
 
@@ -224,10 +224,8 @@ type Done = Result<u8, Failure>;
 /// Parses the command line, does what it says, and reports.
 pub fn main() -> ExitCode {
     completions::answer();
-    let arguments = match called::arguments(std::env::args_os()) {
-        Ok(arguments) => Arguments::try_parse_from(arguments).unwrap_or_else(|said| end_with(&said)),
-        Err(said) => return end(Err(Failure::Usage(said))),
-    };
+    let arguments = called::arguments(std::env::args_os());
+    let arguments = Arguments::try_parse_from(arguments).unwrap_or_else(|said| end_with(&said));
     let global = &arguments.global;
     ui::talk(global.quiet, global.color, global.root_as_typed().as_deref());
     log_to_stderr(&arguments);
@@ -304,6 +302,8 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Certificate(command) => return command.run(global.json),
         Command::Completions(command) => return command.run(),
         Command::Man(command) => return command.run(),
+        // Who asks from afar has no site.
+        Command::Request(command) => return command.run(global.config.as_deref(), global.json).await,
         _ => {}
     }
     let config = Config::load(global.config.as_deref(), global.root.as_deref())?;
@@ -324,7 +324,11 @@ async fn dispatch(arguments: Arguments) -> Done {
         Command::Sign(command) => command.run(&existing(config)?, global.json).await,
         Command::Prune(command) => Box::pin(command.run(&existing(config)?, global.json)).await,
         Command::Protect(command) => command.run(&existing(config)?, global.json).await,
-        Command::Init(_) | Command::Certificate(_) | Command::Completions(_) | Command::Man(_) => {
+        Command::Init(_)
+        | Command::Certificate(_)
+        | Command::Completions(_)
+        | Command::Man(_)
+        | Command::Request(_) => {
             unreachable!("they need no site, and were run")
         }
     }

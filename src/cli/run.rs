@@ -11,13 +11,14 @@ use crate::shutdown::Shutdown;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Roles:
-  all       all of the roles below
+  all       all of the roles below that are configured
   worker    builds
   repogen   makes repository metadata
   notifier  tells of results: the history, the log, the signer, people by mail
             and MQTT
   signer    stages RPMs for signing, or signs and publishes them
-  irc       posts results on IRC; one of `all` where that is configured
+  irc       posts results on IRC
+  mqtt-sub  takes requests for builds in, by MQTT
 
 Runs in the foreground and logs to stderr. SIGTERM or Ctrl-C stops taking jobs,
 finishes those at hand and exits with 0; a second one kills running builds and
@@ -45,6 +46,7 @@ pub(super) enum RoleName {
     Notifier,
     Signer,
     Irc,
+    MqttSub,
 }
 
 impl RoleName {
@@ -67,6 +69,7 @@ impl RoleName {
             RoleName::Notifier => vec![Role::Notifier],
             RoleName::Signer => vec![Role::Signer],
             RoleName::Irc => vec![Role::Irc],
+            RoleName::MqttSub => vec![Role::MqttSub],
         }
     }
 }

@@ -10,7 +10,7 @@ const LONGEST: usize = 36_500;
 
 /// What is kept of a target's builds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
+pub struct Keep {
     /// So many versions of each package and arch stay in the repository, however old.
     pub newest: usize,
     /// And everything that is younger than so many days.
@@ -23,9 +23,9 @@ pub struct Policy {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PruneOptions {
     /// Where no pattern of [keep] matches the target.
-    pub policy: Policy,
+    pub policy: Keep,
     /// The patterns of [keep] and their policies. Of several that match a target the longest counts.
-    pub keep: Vec<(String, Policy)>,
+    pub keep: Vec<(String, Keep)>,
     /// Scratch builds.
     pub scratch_days: u64,
     /// Source RPMs in `incoming/` that no job in the queue names.
@@ -39,7 +39,7 @@ pub struct PruneOptions {
 impl Default for PruneOptions {
     fn default() -> PruneOptions {
         PruneOptions {
-            policy: Policy { newest: 3, days: 30, log_days: 365 },
+            policy: Keep { newest: 3, days: 30, log_days: 365 },
             keep: Vec::new(),
             scratch_days: 14,
             source_days: 30,
@@ -50,7 +50,7 @@ impl Default for PruneOptions {
 }
 
 impl PruneOptions {
-    pub fn policy(&self, target: &Target) -> Policy {
+    pub fn policy(&self, target: &Target) -> Keep {
         let name = target.as_str().to_ascii_lowercase();
         let matching = self.keep.iter().filter(|(pattern, _)| matches(pattern, &name));
         matching.max_by_key(|(pattern, _)| pattern.len()).map_or(self.policy, |(_, policy)| *policy)
@@ -75,7 +75,7 @@ impl Values<'_> {
             let usual = usize::try_from(usual).unwrap_or(LONGEST);
             self.number("prune", key, usual, 0..=LONGEST).map(|days| days as u64)
         };
-        let policy = Policy {
+        let policy = Keep {
             newest: self.number("prune", "newest", usual.policy.newest, 1..=1_000_000)?,
             days: days("days", usual.policy.days)?,
             log_days: days("log_days", usual.policy.log_days)?,
@@ -91,7 +91,7 @@ impl Values<'_> {
         })
     }
 
-    fn keep(&self, usual: Policy) -> Result<Vec<(String, Policy)>, ConfigError> {
+    fn keep(&self, usual: Keep) -> Result<Vec<(String, Keep)>, ConfigError> {
         let mut keep = Vec::new();
         for (pattern, text) in self.sections.get("keep").into_iter().flatten() {
             let policy = policy(text, usual).ok_or_else(|| {
@@ -107,7 +107,7 @@ impl Values<'_> {
 }
 
 /// `newest 5, days 90`: what is not said is as usual.
-fn policy(text: &str, usual: Policy) -> Option<Policy> {
+fn policy(text: &str, usual: Keep) -> Option<Keep> {
     let mut policy = usual;
     for part in text.split(',') {
         let (what, number) = part.trim().split_once(' ')?;
@@ -140,9 +140,9 @@ mod tests {
             prune("[prune]\ndays = 10\n[keep]\nC7.* = newest 9\nc7.u.* = newest 5, days 90, log_days 800\n")
                 .unwrap();
         let of = |target: &str| options.policy(&target.parse().unwrap());
-        assert_eq!(of("mini.x86_64"), Policy { newest: 3, days: 10, log_days: 365 });
-        assert_eq!(of("c7.x86_64"), Policy { newest: 9, days: 10, log_days: 365 });
-        assert_eq!(of("c7.u.x86_64"), Policy { newest: 5, days: 90, log_days: 800 });
+        assert_eq!(of("mini.x86_64"), Keep { newest: 3, days: 10, log_days: 365 });
+        assert_eq!(of("c7.x86_64"), Keep { newest: 9, days: 10, log_days: 365 });
+        assert_eq!(of("c7.u.x86_64"), Keep { newest: 5, days: 90, log_days: 800 });
     }
 
     #[test]

@@ -22,6 +22,10 @@ pub const FIELD: &str = "nonce";
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Told {
     pub nonce: Nonce,
+    /// The SHA-256 of what was signed, in the bridge's own answers: another's request under the same nonce is none of
+    /// our business.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
     #[serde(flatten)]
     pub answer: Answer,
 }
@@ -38,6 +42,11 @@ pub enum Answer {
     Refused { reason: String },
     /// A build has ended: its event, with all fields.
     Outcome(Box<Event>),
+}
+
+/// What the bridge publishes, retained, whenever it has begun to listen: who has asked without an answer asks again.
+pub fn hello_topic(site: &str) -> String {
+    format!("{site}/requests/bridge")
 }
 
 /// A build that a request has led to.
@@ -63,7 +72,7 @@ impl Told {
         let mut event = event.clone();
         event.extra.shift_remove(FIELD);
         event.extra.shift_remove("state");
-        Some(Told { nonce, answer: Answer::Outcome(Box::new(event)) })
+        Some(Told { nonce, request: None, answer: Answer::Outcome(Box::new(event)) })
     }
 }
 
@@ -103,7 +112,8 @@ mod tests {
     #[test]
     fn the_other_answers_are_what_is_documented() {
         let nonce: Nonce = "0123456789abcdef".parse().unwrap();
-        let wire = |answer| serde_json::to_value(Told { nonce: nonce.clone(), answer }).unwrap();
+        let wire =
+            |answer| serde_json::to_value(Told { nonce: nonce.clone(), request: None, answer }).unwrap();
         assert_eq!(wire(Answer::Received), json!({"nonce": "0123456789abcdef", "state": "received"}));
         assert_eq!(
             wire(Answer::Refused { reason: "no".into() }),

@@ -14,6 +14,7 @@ pub mod layout;
 pub mod limits;
 pub mod name;
 pub mod record;
+pub mod request;
 pub mod status;
 pub mod text;
 pub mod unreadable;
@@ -26,6 +27,8 @@ pub use failure::{Blame, Class, Failure};
 pub use job::BuildJob;
 pub use layout::Layout;
 pub use limits::{Limits, Resources, Size};
-pub use name::{Disttag, Nonce, PkgName, RpmName, SrpmName, Submitter, Target, VersionRelease};
+pub use name::{
+    Disttag, GitRef, Nonce, PkgName, RpmName, SourcesDir, SrpmName, Submitter, Target, VersionRelease,
+};
 pub use record::BuildRecord;
 pub use status::Status;

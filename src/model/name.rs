@@ -128,6 +128,21 @@ name!(
     }
 );
 name!(
+    /// A branch, tag or commit of git's (git-check-ref-format(1)), of plain words between slashes.
+    GitRef, "git ref", |text| {
+        let parts = text.split('/').find_map(fault);
+        let odd = text.split('/').any(|part| part.ends_with('.') || part.ends_with(".lock"));
+        parts.or_else(|| (odd || text.contains("..")).then_some("is none that git knows"))
+            .or_else(|| (text.len() > LONGEST).then_some("is longer than 200 characters"))
+    }
+);
+name!(
+    /// A folder below the lookaside's folder of a package, of plain words between slashes. May be empty.
+    SourcesDir, "sources folder", |text| {
+        if text.is_empty() { None } else { text.split('/').find_map(fault) }
+    }
+);
+name!(
     /// What a request is known by, chosen by who asks: 16 to 64 letters, digits and dashes.
     Nonce, "nonce", |text| {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
@@ -154,6 +169,27 @@ name!(
         }
     }
 );
+
+impl Default for GitRef {
+    /// The newest commit of the branch.
+    fn default() -> GitRef {
+        GitRef("HEAD".into())
+    }
+}
+
+impl Default for SourcesDir {
+    /// The branch's.
+    fn default() -> SourcesDir {
+        SourcesDir(String::new())
+    }
+}
+
+impl Default for Disttag {
+    /// None.
+    fn default() -> Disttag {
+        Disttag(String::new())
+    }
+}
 
 impl Target {
     /// The target a submitter named (`mini`), with the arch that the wire wants in it (`mini.x86_64`).

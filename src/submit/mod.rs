@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::model::arch::UnknownArch;
 use crate::model::job::Predecessor;
@@ -103,6 +103,13 @@ pub fn accept_target(layout: &Layout, request: &Request) -> Result<(Arch, Target
     Ok((arch, target))
 }
 
+impl SubmitError {
+    /// Whether it is no fault of the request, which could be tried again as it is.
+    pub fn is_ours(&self) -> bool {
+        matches!(self, SubmitError::Queue(_) | SubmitError::Database(_) | SubmitError::File(_))
+    }
+}
+
 impl Accepted {
     /// The same, to be begun only once those builds are in their repositories.
     pub fn following(self, after: Vec<Predecessor>) -> Accepted {
@@ -140,6 +147,17 @@ fn is_kept(layout: &Layout, name: &SrpmName, sha256: &str) -> Result<bool, Submi
 
 /// Queues an accepted request whose source RPM is kept: every call makes a build of its own.
 pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Result<Submitted, SubmitError> {
+    let (job, path) = prepare(stamps, accepted, Map::new()).await?;
+    let job_id = put(queue, &job, accepted.request.now).await?;
+    Ok(Submitted { job, job_id, path })
+}
+
+/// The job of an accepted request, stamped as a build of its own, with more fields; yet to be [`put`].
+pub async fn prepare(
+    stamps: &Stamps,
+    accepted: &Accepted,
+    extra: Map<String, Value>,
+) -> Result<(BuildJob, BuildPath), SubmitError> {
     let Accepted { request, srpm, arch, target, pkgname, evr, sha256, from: _, after } = accepted.clone();
     let stamp = stamps.next(&target, pkgname.clone(), evr.clone(), sha256).await?;
     let path = BuildPath { target: target.clone(), pkgname, timestamp: stamp.timestamp, evr, arch };
@@ -154,12 +172,17 @@ pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Res
         after,
         tried: Vec::new(),
         last_failure: None,
-        extra: Map::new(),
+        extra,
     };
-    let priority = if request.now { PRIORITY_NOW } else { PRIORITY };
-    let tube = if job.after.is_empty() { arch.as_str() } else { WAITING };
-    let ids = queue.put(vec![NewJob::new(tube, &job, priority)]).await?;
-    Ok(Submitted { job, job_id: ids.first().copied().unwrap_or_default(), path })
+    Ok((job, path))
+}
+
+/// Puts a job into the tube of its arch, or where it waits for others; returns its id. Put twice it is still one build, made by whoever is first.
+pub async fn put(queue: &Queue, job: &BuildJob, now: bool) -> Result<u64, SubmitError> {
+    let priority = if now { PRIORITY_NOW } else { PRIORITY };
+    let tube = if job.after.is_empty() { job.arch.as_str() } else { WAITING };
+    let ids = queue.put(vec![NewJob::new(tube, job, priority)]).await?;
+    Ok(ids.first().copied().unwrap_or_default())
 }
 
 /// Accepts, keeps and queues.

@@ -38,6 +38,8 @@ pub struct Options {
     pub persistent: bool,
     /// Topic filters (MQTT 3.1.1, section 4.7), with QoS 1.
     pub subscriptions: Vec<String>,
+    /// A topic that `listening` is published on, retained, whenever the subscriptions are there.
+    pub hello: Option<String>,
 }
 
 /// A message that could not be sent, or a broker that could not be reached.
@@ -56,6 +58,8 @@ pub enum MqttError {
 pub struct Message {
     pub topic: String,
     pub payload: Vec<u8>,
+    /// It was there before we subscribed, and kept for those who do.
+    pub retained: bool,
     /// Counts the messages of this client.
     number: u64,
 }
@@ -78,6 +82,8 @@ pub struct Mqtt {
     client: AsyncClient,
     link: watch::Receiver<Link>,
     held: Arc<Mutex<Held>>,
+    /// Connections that [`Mqtt::was_cut`] has told of: the first is no news.
+    seen: u64,
     serving: JoinHandle<()>,
 }
 
@@ -85,6 +91,7 @@ pub struct Mqtt {
 /// (MQTT 3.1.1, section 4.6).
 #[derive(Debug, Default)]
 struct Held {
+    connections: u64,
     received: u64,
     messages: VecDeque<(u64, Publish, bool)>,
 }
@@ -104,13 +111,14 @@ impl Mqtt {
             address: options.address.clone(),
             files: options.tls.files().clone(),
             subscriptions: options.subscriptions,
+            hello: options.hello,
             client: client.clone(),
             link: to_link,
             messages: to_messages,
             held: Arc::clone(&held),
         };
         let serving = tokio::spawn(serving.run(events));
-        (Mqtt { address: options.address, client, link, held, serving }, messages)
+        (Mqtt { address: options.address, client, link, held, seen: 1, serving }, messages)
     }
 
     /// Waits until the client is connected and subscribed, for half a minute at most.
@@ -172,6 +180,12 @@ impl Mqtt {
         let _ = tokio::time::timeout(LAST_WAIT * 2, &mut self.serving).await;
     }
 
+    /// Whether a connection was made anew since this was last asked.
+    pub fn was_cut(&mut self) -> bool {
+        let connections = lock(&self.held).connections;
+        std::mem::replace(&mut self.seen, connections) < connections
+    }
+
     fn down(&self) -> MqttError {
         let reason = match &*self.link.borrow() {
             Link::Coming => format!("not connected within {} s", PATIENCE.as_secs()),
@@ -211,6 +225,7 @@ struct Serving {
     address: Address,
     files: TlsFiles,
     subscriptions: Vec<String>,
+    hello: Option<String>,
     client: AsyncClient,
     link: watch::Sender<Link>,
     messages: mpsc::UnboundedSender<Message>,
@@ -247,7 +262,11 @@ impl Serving {
 
     /// A new connection. A broker that has lost our session has lost the subscriptions, too.
     fn begin(&self) {
-        lock(&self.held).messages.clear();
+        {
+            let mut held = lock(&self.held);
+            held.messages.clear();
+            held.connections += 1;
+        }
         if self.subscriptions.is_empty() {
             return self.is_up();
         }
@@ -259,6 +278,11 @@ impl Serving {
     }
 
     fn is_up(&self) {
+        if let Some(topic) = &self.hello {
+            let options = PublishOptions::new(QoS::AtLeastOnce).retained();
+            // Fails only where the client has ended. One without content would remove what is retained.
+            let _ = self.client.try_publish(topic.clone(), "listening", options);
+        }
         if self.link.send_replace(Link::Up) != Link::Up {
             tracing::info!("connected to the MQTT broker {}", self.address);
         }
@@ -277,6 +301,7 @@ impl Serving {
         let message = Message {
             topic: String::from_utf8_lossy(&publish.topic).into_owned(),
             payload: publish.payload.to_vec(),
+            retained: publish.retain,
             number: held.received,
         };
         held.messages.push_back((message.number, publish, false));

@@ -121,6 +121,7 @@ impl Mosquitto {
             client_id: format!("{name}-{}", uuid::Uuid::new_v4().simple()),
             persistent: false,
             subscriptions: subscriptions.iter().map(|&topic| topic.to_owned()).collect(),
+            hello: None,
         }
     }
 

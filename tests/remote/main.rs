@@ -1,5 +1,10 @@
-//! Requests by MQTT, on a real mosquitto with TLS and client certificates.
+//! Requests by MQTT, on a real mosquitto with TLS and client certificates, a git server and a lookaside over HTTP.
 
 #[path = "../harness/mod.rs"]
 mod harness;
+
+mod flow;
+mod lost;
 mod mqtt;
+mod refusals;
+mod stand;

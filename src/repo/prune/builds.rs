@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Item, What};
-use crate::config::{Policy, PruneOptions};
+use crate::config::{Keep, PruneOptions};
 use crate::model::record::{FILE, PROTECTED, UNLISTED, Unlisted};
 use crate::model::{BuildPath, BuildRecord, Status, Target};
 use crate::repo::packages::folders;
@@ -137,11 +137,11 @@ pub fn decide(
 }
 
 /// How long its RPMs stay, whatever is newer.
-fn days(build: &Found, policy: Policy, options: &PruneOptions) -> u64 {
+fn days(build: &Found, policy: Keep, options: &PruneOptions) -> u64 {
     if build.record.event.scratch { options.scratch_days } else { policy.days }
 }
 
-fn fate(build: &Found, stays: bool, policy: Policy, grace: Duration, is_needed: bool) -> Option<What> {
+fn fate(build: &Found, stays: bool, policy: Keep, grace: Duration, is_needed: bool) -> Option<What> {
     match (build.rpms, build.unlisted, stays) {
         (None, _, _) => (build.is_older(policy.log_days) && !is_needed).then_some(What::Logs),
         (Some(_), None, true) => None,
@@ -157,7 +157,7 @@ fn fate(build: &Found, stays: bool, policy: Policy, grace: Duration, is_needed: 
 
 /// The builds that have one of the newest versions of a package and arch. Of two builds of one version the later one
 /// counts.
-fn newest(found: &[Found], policy: Policy) -> BTreeSet<usize> {
+fn newest(found: &[Found], policy: Keep) -> BTreeSet<usize> {
     let mut versions: BTreeMap<(String, String), Vec<(Nevra, usize)>> = BTreeMap::new();
     let mut stay = BTreeSet::new();
     for (index, build) in found.iter().enumerate().filter(|(_, build)| build.is_candidate()) {
