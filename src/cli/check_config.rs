@@ -232,6 +232,7 @@ async fn broker(config: &Config) -> Option<Finding> {
                 client_id: format!("reimzul-check-{}", uuid::Uuid::new_v4().simple()),
                 persistent: false,
                 subscriptions: Vec::new(),
+                hello: None,
             });
             mqtt.connected().await.map_err(|error| error.to_string())
         }

@@ -72,6 +72,7 @@ impl Poster {
             client_id: format!("reimzul-irc-{}-{}", self.node, self.irc.server.nick),
             persistent: true,
             subscriptions: vec![format!("{}/{RESULTS}", self.broker.topic)],
+            hello: None,
         });
         let mut queue = Queue { messages, waiting: Vec::new(), posted: VecDeque::new() };
         let mut wait = FIRST_WAIT;

@@ -88,6 +88,7 @@ impl Publisher {
             client_id: format!("reimzul-notifier-{}-{}", self.node, uuid::Uuid::new_v4().simple()),
             persistent: false,
             subscriptions: Vec::new(),
+            hello: None,
         })
     }
 }

@@ -16,6 +16,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::Repogen;
+use super::line::Where;
 use crate::config::PruneOptions;
 use crate::metadata::MetadataError;
 use crate::model::record::{UNLISTED, Unlisted};
@@ -169,7 +170,7 @@ impl Pruner {
 
     /// Publishes the repository without what is marked, and notes that it was.
     async fn publish(&self, target: &Target, items: &[&Item]) -> Result<(), PruneError> {
-        self.repogen.generate(target).await?;
+        self.repogen.generate(target, Where::Everywhere).await?;
         for item in items.iter().filter(|item| item.what != What::Relist) {
             let now = now();
             let since = unlisted(&item.path).map_or(now, |unlisted| unlisted.since);
