@@ -65,6 +65,13 @@ fn ip(arguments: &[&str]) {
     Ran::of(Command::new("ip").args(arguments)).ok();
 }
 
+/// Whether a process is the first one of its namespace (proc_pid_status(5)). Before that one, nspawn has another child.
+fn is_init(process: &str) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:"));
+    numbers.is_some_and(|numbers| numbers.split_whitespace().next_back() == Some("1"))
+}
+
 /// A machine that systemd runs on.
 pub struct Host {
     pub name: &'static str,
@@ -169,7 +176,7 @@ impl Host {
         let children = format!("/proc/{0}/task/{0}/children", nspawn.id());
         let leader = self.soon("has no process", || {
             let found = std::fs::read_to_string(&children).unwrap_or_default();
-            found.split_whitespace().next().map(str::to_owned)
+            found.split_whitespace().find(|child| is_init(child)).map(str::to_owned)
         });
         self.running = Some(Running { nspawn, leader });
         self.soon("does not come up", || {
@@ -183,6 +190,7 @@ impl Host {
         if let Some(Running { mut nspawn, leader }) = self.running.take() {
             let leader = nix::unistd::Pid::from_raw(leader.parse().unwrap());
             let _ = nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL);
+            let _ = nspawn.kill();
             let _ = nspawn.wait();
         }
     }
