@@ -124,7 +124,7 @@ mod tests {
         Where::of(PathBuf::from(name))
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_waits_during_a_run_shares_the_next_one() {
         let line = Line::default();
         let runs = Mutex::new(Vec::new());
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(*runs.lock().unwrap(), [Where::Everywhere, together]);
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn after_a_failure_everything_is_looked_at() {
         let line = Line::default();
         let failed = Verdict::Bury { reason: "x".into() };

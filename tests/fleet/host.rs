@@ -199,6 +199,7 @@ impl Host {
         if let Some(Running { mut nspawn, leader }) = self.running.take() {
             let leader = nix::unistd::Pid::from_raw(leader.parse().unwrap());
             let _ = nix::sys::signal::kill(leader, nix::sys::signal::Signal::SIGKILL);
+            let _ = nspawn.kill();
             let _ = nspawn.wait();
         }
     }
