@@ -151,7 +151,7 @@ impl Stand {
         let files = self.files(&self.broker.certificate(who));
         let signer = Signer::open(&files).unwrap();
         let address = Address::new("127.0.0.1", self.broker.port()).unwrap();
-        (Broker { address, tls: files, topic: "reimzul/submit".into() }, signer)
+        (Broker { address, tls: files, topic: "reimzul/submit".into(), results: false }, signer)
     }
 
     /// The audit log, line by line.
