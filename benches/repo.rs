@@ -140,7 +140,7 @@ fn copies(live: &Path) -> Vec<Duration> {
 /// Into a folder beside the tree, warmed up by a run.
 fn createrepo(tree: &mut Tree, options: &[&str]) -> Vec<Duration> {
     let out = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let mut run = |tree: &mut Tree| {
+    let run = |tree: &mut Tree| {
         tree.add();
         let begun = Instant::now();
         let mut command = Command::new("createrepo_c");

@@ -25,7 +25,10 @@ pub fn sort_out(tree: &Path, files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<Excluded
     for file in files {
         match check(tree, &file) {
             Ok(()) => good.push(file),
-            Err(reason) => excluded.push(Excluded { file, reason }),
+            // A name that is no UTF-8 could not be told as it is.
+            Err(reason) => {
+                excluded.push(Excluded { file: file.to_string_lossy().into_owned().into(), reason });
+            }
         }
     }
     (good, excluded)
@@ -57,15 +60,7 @@ pub(super) fn write(cache: &Path, excluded: &[Excluded]) -> Result<(), FileError
     if excluded.is_empty() && !list.exists() {
         return Ok(());
     }
-    // Names that are no UTF-8 cannot be in it as they are.
-    let shown: Vec<Excluded> = excluded
-        .iter()
-        .map(|one| Excluded {
-            file: one.file.to_string_lossy().into_owned().into(),
-            reason: one.reason.clone(),
-        })
-        .collect();
-    let text = serde_json::to_vec_pretty(&shown).unwrap_or_default();
+    let text = serde_json::to_vec_pretty(excluded).unwrap_or_default();
     if std::fs::read(&list).is_ok_and(|old| old == text) {
         return Ok(());
     }

@@ -2,7 +2,7 @@
 //! differ.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -194,7 +194,9 @@ fn describe(path: &Path) -> Result<Described, String> {
             _ => {}
         }
     }
-    found.values_mut().for_each(|said| said.sort());
+    for said in found.values_mut() {
+        said.sort();
+    }
     Ok(found)
 }
 
@@ -217,7 +219,7 @@ fn begin(tag: &BytesStart, said: &mut String, word: &mut String, name: &mut Stri
     said.push('<');
     said.push_str(local);
     for (key, value) in &attributes {
-        said.push_str(&format!(" {key}={value:?}"));
+        let _ = write!(said, " {key}={value:?}");
         if (local, key.as_str()) == ("location", "href") || (local, key.as_str()) == ("package", "pkgid") {
             name.clone_from(value);
         }

@@ -131,7 +131,8 @@ name!(
     /// A branch, tag or commit of git's (git-check-ref-format(1)), of plain words between slashes.
     GitRef, "git ref", |text| {
         let parts = text.split('/').find_map(fault);
-        let odd = text.split('/').any(|part| part.ends_with('.') || part.ends_with(".lock"));
+        let ends = |part: &str| part.ends_with('.') || part.strip_suffix("lock").is_some_and(|it| it.ends_with('.'));
+        let odd = text.split('/').any(ends);
         parts.or_else(|| (odd || text.contains("..")).then_some("is none that git knows"))
             .or_else(|| (text.len() > LONGEST).then_some("is longer than 200 characters"))
     }

@@ -134,7 +134,8 @@ fn certificates_of(pem: &str) -> String {
     const BEGIN: &str = "-----BEGIN CERTIFICATE-----";
     const END: &str = "-----END CERTIFICATE-----";
     let blocks = pem.split(BEGIN).skip(1).filter_map(|rest| Some(rest.split_once(END)?.0));
-    blocks.map(|block| format!("{BEGIN}{}{END}\n", block.replace('\r', ""))).collect()
+    let whole = blocks.map(|block| [BEGIN, &block.replace('\r', ""), END, "\n"].concat());
+    whole.collect::<Vec<_>>().concat()
 }
 
 /// The CAs that requesters' certificates are of.

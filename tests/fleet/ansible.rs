@@ -78,7 +78,9 @@ impl Desk {
             ("ANSIBLE_HOST_KEY_CHECKING", "False"),
             ("LC_ALL", "C.UTF-8"),
         ]);
-        let ran = Ran::of(play.env("ANSIBLE_HOME", self.path("ansible")).stdin(Stdio::null())).ok();
+        // Connections that are kept must not be those of another run, to hosts of the same addresses.
+        play.env("ANSIBLE_HOME", self.path("ansible")).env("ANSIBLE_SSH_CONTROL_PATH_DIR", self.path("cp"));
+        let ran = Ran::of(play.stdin(Stdio::null())).ok();
         let recap = ran.out.split("PLAY RECAP").nth(1).unwrap_or_else(|| panic!("{ran:?}"));
         recap.lines().skip(1).filter_map(changes).collect()
     }

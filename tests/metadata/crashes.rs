@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use reimzul::queue::{CREATEREPO, NewJob, PRIORITY};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::harness::{Root, eventually, listed, target, values};
 use crate::rpms;
@@ -17,7 +16,7 @@ pub fn is_whole(tree: &Path) -> Result<(), String> {
         std::fs::read_to_string(tree.join("repodata/repomd.xml")).map_err(|error| error.to_string())?;
     for href in values(&repomd, "href=\"") {
         let bytes = std::fs::read(tree.join(&href)).map_err(|error| format!("{href}: {error}"))?;
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = reimzul::sys::fs::sha256_of(&bytes);
         if !repomd.contains(&digest) {
             return Err(format!("{href} is not what repomd.xml says"));
         }

@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use reimzul::config::RepoEngine;
 use reimzul::metadata::Sign;
-use sha2::{Digest, Sha256};
 
 use crate::harness::{SOON, values};
 use crate::oracle::Place;
@@ -80,8 +79,7 @@ fn refresh(port: u16, is_signed: bool) -> Result<String, String> {
         return Err("the signature is none".into());
     }
     for href in values(&repomd, "href=\"") {
-        let digest: String =
-            Sha256::digest(get(port, &href)?).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: String = reimzul::sys::fs::sha256_of(&get(port, &href)?);
         if !repomd.contains(&digest) {
             return Err(format!("{href} is not what repomd.xml says"));
         }

@@ -135,7 +135,8 @@ fn vary(package: &mut PackageBuilder, number: usize) {
 pub fn by_rpmbuild(folder: &Path) {
     std::fs::create_dir_all(folder).unwrap();
     let work = tempfile::tempdir().unwrap();
-    let huge: String = (0..30_000).map(|n| format!("%ghost /srv/folder-{}/file-{n}\n", n % 100)).collect();
+    let huge: Vec<String> = (0..30_000).map(|n| format!("%ghost /srv/folder-{}/file-{n}", n % 100)).collect();
+    let huge = huge.join("\n") + "\n";
     let parts: [(&str, Vec<u8>, String); 6] = [
         ("latin", b"Packager: J\xf6rg \x93x\x94 <j@example.org>\n".to_vec(), "%ghost /etc/caf\u{e9}\n".into()),
         (

@@ -94,6 +94,8 @@ database {{ }};
     pub fn begin(&mut self) {
         let config = format!("--config={}", self.path("inspircd.conf").display());
         let mut command = Command::new("inspircd");
+        // Where it leaves a core when it crashes.
+        command.current_dir(self.path("."));
         command.args([&config, "--nofork", "--runasroot", "--nopid", "--nolog"]);
         self.server = Some(start(command, "inspircd"));
         let until = Instant::now() + SOON;

@@ -2,6 +2,7 @@
 //! Concatenated gzip members are a gzip file (RFC 1952, section 2.2), zstd frames a zstd file (RFC 8878, section 3).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -144,11 +145,13 @@ impl Maker {
         row: &Row,
         from: [usize; 3],
     ) -> io::Result<[String; 3]> {
-        if !chunks.contains_key(&row.chunk) {
-            let last = self.last.as_ref().ok_or(io::ErrorKind::NotFound)?;
-            chunks.insert(row.chunk, last.chunk(row.chunk)?);
-        }
-        let texts = &chunks[&row.chunk];
+        let texts = match chunks.entry(row.chunk) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => {
+                let last = self.last.as_ref().ok_or(io::ErrorKind::NotFound)?;
+                unknown.insert(last.chunk(row.chunk)?)
+            }
+        };
         let fragment = |list: usize| -> io::Result<String> {
             let found = texts[list].get(from[list]..from[list] + row.lengths[list]);
             found.map(str::to_owned).ok_or_else(|| io::ErrorKind::InvalidData.into())

@@ -97,7 +97,7 @@ fn write_chunks(out: &mut Hashing, state: &State, list: usize) -> io::Result<()>
         let from = old.map(|(from, _)| from[list]);
         match (stretch, from) {
             (Some((begin, end)), Some(from)) if from == end => {
-                stretch = Some((begin, end + chunk.packed[list]))
+                stretch = Some((begin, end + chunk.packed[list]));
             }
             (_, from) => {
                 copy(out, state, list, stretch.take())?;

@@ -89,7 +89,7 @@ pub fn prepare(
         return Ok(Outcome::Same { state: base.number, packages, excluded });
     }
     let work = Work { repository, live, index, chunks, last, differences };
-    Ok(Outcome::New(Box::new(work.prepare(base.map(|(base, _)| base))?)))
+    Ok(Outcome::New(Box::new(work.prepare(base.as_ref().map(|(base, _)| base))?)))
 }
 
 /// What a state is made from.
@@ -103,7 +103,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    fn prepare(self, base: Option<Base>) -> Result<Prepared, MetadataError> {
+    fn prepare(self, base: Option<&Base>) -> Result<Prepared, MetadataError> {
         let Work { repository, live, index, chunks, last, differences } = self;
         let Repository { tree, options, .. } = repository;
         let Differences { fresh, gone, readmitted, mut refused } = differences;
@@ -128,13 +128,13 @@ impl Work<'_> {
             last: maker.last.as_ref(),
         };
         let made = lists::write(&tree.join("repodata"), &state)?;
-        let last_number = live.repomd.revision.max(base.as_ref().map(|base| base.number));
+        let last_number = live.repomd.revision.max(base.map(|base| base.number));
         let number = publish::next_number(tree, last_number)?;
         let heads = [0, 1, 2].map(|list: usize| made[list].head);
         let mut repomd =
             Repomd { revision: Some(number), data: made.into_iter().map(|list| list.data).collect() };
         publish::carry_on(tree, &live.repomd, &mut repomd);
-        let runs = base.as_ref().map_or(0, |base| base.runs) + 1;
+        let runs = base.map_or(0, |base| base.runs) + 1;
         let change = Change {
             base: Base { compression: options.compression, number, runs, repomd: repomd.to_xml(), heads },
             reset: base.is_none(),
@@ -271,7 +271,7 @@ impl Differences {
         }
         self.gone.extend(listed.into_values());
         self.readmitted.extend(old.into_keys());
-        self.gone.sort_by(|a, b| (a.chunk, a.place).cmp(&(b.chunk, b.place)));
+        self.gone.sort_by_key(|row| (row.chunk, row.place));
         Ok(())
     }
 }

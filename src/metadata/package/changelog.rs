@@ -39,13 +39,11 @@ pub fn of(header: &Tags) -> io::Result<Vec<Entry<'_>>> {
 
 /// Entries stand newest first: those of one time before the next of it move on by a second each.
 fn set_apart(entries: &mut [Entry], time: i64) {
-    let mut next = time;
-    for entry in entries.iter_mut().rev() {
+    for (next, entry) in (time..).zip(entries.iter_mut().rev()) {
         if entry.date != next {
             break;
         }
         entry.date += 1;
-        next += 1;
     }
 }
 

@@ -118,7 +118,7 @@ fn requires<'a>(header: &'a Tags, files: &[File]) -> io::Result<(Vec<Dependency<
         .collect();
     let own: HashSet<Vec<u8>> = files.iter().map(File::path).filter(|path| is_primary(path)).collect();
     let (mut requires, mut recommends, mut libc) = (Vec::new(), Vec::new(), None::<Dependency>);
-    let mut seen: HashMap<&[u8], (Option<&str>, &[u8], bool)> = HashMap::new();
+    let mut seen = HashMap::new();
     for entry in entries(header, REQUIRES)? {
         let pre = entry.flags & PRE != 0;
         let says = (sense(entry.flags), entry.version, pre);
