@@ -94,7 +94,7 @@ async fn a_bridge_that_is_killed_is_followed_by_one_that_goes_on() {
         }
         stand.root.start(&["mqtt-sub"])
     };
-    let (_, _roles) = tokio::join!(ask_all(&stand), killing);
+    let ((), _roles) = tokio::join!(ask_all(&stand), killing);
     let jobs = site.queue.list(Some(crate::harness::arch())).await.unwrap();
     assert_eq!(jobs.len(), PEOPLE * EACH, "a job for each request, no more and no less");
 }

@@ -1,7 +1,7 @@
 //! Who is not who they say, or may not: refused, each with its reason, to them and in the audit log; and hostile
 //! messages, which do nothing.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -38,13 +38,13 @@ impl Talk {
         Talk { stand, mqtt, answers, _roles: roles }
     }
 
-    fn signer(&self, certificate: PathBuf) -> Signer {
-        Signer::open(&self.stand.files(&certificate)).unwrap()
+    fn signer(&self, certificate: &Path) -> Signer {
+        Signer::open(&self.stand.files(certificate)).unwrap()
     }
 
     /// A good request, signed with a certificate of that name.
     fn good(&self, who: &str) -> Map<String, Value> {
-        let signer = self.signer(self.stand.broker.certificate(who));
+        let signer = self.signer(&self.stand.broker.certificate(who));
         signed(&signer, &asked("tiny", who), &nonce()).unwrap()
     }
 
@@ -92,7 +92,7 @@ async fn who_is_not_who_they_say_or_may_not_is_refused_with_the_reason() {
     let good = talk.good("alice");
 
     // Forged: signed by one, in the name of another; and changed on the way.
-    let forger = talk.signer(talk.stand.broker.certificate("mallory"));
+    let forger = talk.signer(&talk.stand.broker.certificate("mallory"));
     let forged = signed(&forger, &asked("tiny", "alice"), &nonce()).unwrap();
     talk.refused(&forged, "it names alice as who asks, but is signed by mallory").await;
     let mut changed = good.clone();
@@ -106,13 +106,13 @@ async fn who_is_not_who_they_say_or_may_not_is_refused_with_the_reason() {
     let foreign = crate::harness::ca::Ca::new("Another").sign("alice", "alice", (-1, 365));
     let path = talk.stand.root.join("foreign.pem");
     std::fs::write(&path, foreign).unwrap();
-    let foreign = signed(&talk.signer(path), &asked("tiny", "alice"), &nonce()).unwrap();
+    let foreign = signed(&talk.signer(&path), &asked("tiny", "alice"), &nonce()).unwrap();
     talk.refused(&foreign, "is not of a CA that this controller trusts").await;
-    let expired = talk.signer(talk.stand.broker.certificate_of("alice", (-9, -2)));
+    let expired = talk.signer(&talk.stand.broker.certificate_of("alice", (-9, -2)));
     let expired = signed(&expired, &asked("tiny", "alice"), &nonce()).unwrap();
     talk.refused(&expired, "the certificate of alice has expired").await;
     // Too old, and too early.
-    let signer = talk.signer(talk.stand.broker.certificate("alice"));
+    let signer = talk.signer(&talk.stand.broker.certificate("alice"));
     let fields = serde_json::to_value(asked("tiny", "alice")).unwrap().as_object().unwrap().clone();
     for (seconds, why) in [(-2 * 86_400, "which is longer ago than 86400 s"), (3600, "which is yet to come")]
     {
@@ -175,7 +175,7 @@ async fn nothing_that_is_injected_anywhere_is_executed() {
     let mut talk = Talk::new("").await;
     let marker = talk.stand.root.join("marker");
     let touch = format!("touch {}", marker.display());
-    let signer = talk.signer(talk.stand.broker.certificate("alice"));
+    let signer = talk.signer(&talk.stand.broker.certificate("alice"));
     let base = serde_json::to_value(asked("tiny", "alice")).unwrap().as_object().unwrap().clone();
     let injections = [
         format!("$({touch})"),

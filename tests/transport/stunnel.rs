@@ -65,6 +65,7 @@ pub struct Hosts {
     pub ports: Ports,
     pub store: Root,
     pub controller: Root,
+    #[cfg_attr(not(feature = "psk"), expect(dead_code, reason = "it only has to live"))]
     pub queue: Beanstalkd,
     _servers: Vec<Server>,
 }
