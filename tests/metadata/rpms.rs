@@ -123,7 +123,7 @@ fn vary(package: &mut PackageBuilder, number: usize) {
     }
     if has(7) {
         package.using_config(BuildConfig::v4().compression(CompressionType::Zstd));
-        package.description("tab\there\nline & <b>\u{7f} ünïcödé \u{1F600}");
+        package.description("tab\there\nline & <b>ünïcödé \u{1F600}");
     }
     if has(8) {
         package.file_trigger_in("/usr/lib", None, Scriptlet::new("true"));

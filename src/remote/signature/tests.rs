@@ -1,3 +1,5 @@
+//! Requests signed and forged, in all the ways that can be.
+
 use super::*;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
