@@ -17,7 +17,7 @@ use crate::remote::signature::Signer;
 
 /// Ask a controller, by MQTT, to build a package from git
 #[derive(Debug, Args)]
-#[command(override_usage = "reimzul request [OPTIONS] -p PKG -b BRANCH -a ARCH[,ARCH…] -t TARGET")]
+#[command(override_usage = "reimzul request [OPTIONS] -p PKG -b BRANCH -a ARCH[,ARCH] -t TARGET")]
 #[command(after_help = "\
 Reads ~/.reimzul.ini (or --config FILE): section [mqtt] with host, port, topic,
 ca_cert, tls_cert, tls_key and tls_insecure. Requests are signed with that

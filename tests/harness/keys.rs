@@ -84,6 +84,9 @@ fn make(kind: Kind, kept: &Path) {
     write("secret.asc", &gpg.run(&secret).stdout, 0o600);
     write("public.asc", &gpg.run(&["--armor", "--export"]).stdout, 0o644);
     write("fingerprint", fingerprint.as_bytes(), 0o644);
+    if kind == Kind::Expired {
+        std::thread::sleep(std::time::Duration::from_secs(2));
+    }
     // Another test may have been faster.
     let _ = std::fs::rename(work.keep(), kept);
 }
