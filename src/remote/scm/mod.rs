@@ -214,7 +214,7 @@ impl Maker {
         }
         let removed =
             if path.is_dir() { fs::remove_dir(path).is_ok() } else { std::fs::remove_file(path).is_ok() };
-        if !removed {
+        if !removed && path.exists() {
             tracing::warn!("{} cannot be removed", path.display());
         }
     }
