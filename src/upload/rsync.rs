@@ -167,9 +167,11 @@ impl Rsync {
             return Ok(program);
         }
         let own = std::env::current_exe().map_err(RsyncError::Temporary)?.display().to_string();
+        // After an upgrade (proc(5)): the new program is where this one was.
+        let own = own.strip_suffix(" (deleted)").unwrap_or(&own);
         // rsync has a shell run it, and reads `%` itself. Host and port are vetted where they are parsed.
         if !own.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+".contains(c)) {
-            return Err(RsyncError::OwnPath(own));
+            return Err(RsyncError::OwnPath(own.to_owned()));
         }
         let address = &self.module.address;
         let program = program
