@@ -51,8 +51,8 @@ const ENHANCES: Three = [5055, 5057, 5056];
 const OLD_SUGGESTS: Three = [1156, 1158, 1157];
 const OLD_ENHANCES: Three = [1159, 1161, 1160];
 
-/// PREREQ, SCRIPT_PRE, POSTTRANS, PRETRANS, SCRIPT_POST (rpmds.h).
-const PRE: u64 = 1 << 6 | 1 << 9 | 1 << 5 | 1 << 7 | 1 << 10;
+/// PREREQ, SCRIPT_PRE, SCRIPT_POST (rpmds.h): what createrepo_c calls `pre`, PRETRANS and POSTTRANS not.
+const PRE: u64 = 1 << 6 | 1 << 9 | 1 << 10;
 const MISSING_OK: u64 = 1 << 19;
 const STRONG: u64 = 1 << 27;
 
