@@ -6,6 +6,7 @@
 mod fleet;
 mod irc;
 mod mail;
+mod mock;
 mod mqtt;
 mod policy;
 mod prune;
@@ -14,6 +15,7 @@ mod repo;
 mod scm;
 mod sign;
 mod transport;
+mod worker;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,7 @@ pub use crate::sys::tls::TlsFiles;
 pub use fleet::{HistoryPlace, MongodbUrl};
 pub use irc::{IrcOptions, Which};
 pub use mail::{MailOptions, MailWhen};
+pub use mock::MockOptions;
 pub use mqtt::Broker;
 pub use policy::{Policy, Rule};
 pub use prune::{Keep, PruneOptions};
@@ -36,20 +39,12 @@ pub use repo::{Compression, RepoEngine, RepoOptions};
 pub use scm::Scm;
 pub use sign::{KeyPlace, Signing, TargetKeys};
 pub use transport::Module;
+pub use worker::EngineChoice;
 
 /// Where a site's configuration is when nothing else is said.
 pub const SITE_FILE: &str = "/etc/reimzul/reimzul.ini";
 const SITE_ROOT: &str = "/srv/reimzul";
 const SITE_LOG: &str = "/var/log/reimzul/reimzul.log";
-
-/// Enough for a base chroot and a build of middling size, so that no build is begun that is likely to fail.
-const MIN_FREE: Size = Size(2 << 30);
-/// With less no build would get anywhere.
-const LEAST_LIMIT: Size = Size(16 << 20);
-const MOST: Size = Size(1 << 60);
-/// Both ends of a log that long are still read by a person.
-const LOG_LIMIT: Size = Size(64 << 20);
-const LOG_LIMITS: std::ops::RangeInclusive<Size> = Size(1 << 20)..=Size(1 << 40);
 
 /// A configuration that cannot be used: one sentence each.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -91,39 +86,6 @@ impl std::fmt::Display for Nearest {
 
 fn nearest(name: &str, known: impl Iterator<Item = &'static str>) -> Nearest {
     Nearest(ini::nearest(name, known))
-}
-
-/// Which build engine a worker uses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineChoice {
-    /// mock where it can be used and has something to build with; else overlay.
-    Auto,
-    Mock,
-    Overlay,
-    /// Builds nothing: for measuring and testing what surrounds a build.
-    Null,
-}
-
-impl EngineChoice {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            EngineChoice::Auto => "auto",
-            EngineChoice::Mock => "mock",
-            EngineChoice::Overlay => "overlay",
-            EngineChoice::Null => "null",
-        }
-    }
-}
-
-/// How mock is used. Where its configurations are, the [`Layout`] says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MockOptions {
-    /// What `http://repohost` stands for in a site's configurations.
-    pub base_url: String,
-    /// Whether git updates the site's configurations before a build; none: where git knows how.
-    pub update: Option<bool>,
-    /// How old configurations may get that git cannot update.
-    pub stale_after: Duration,
 }
 
 /// The configuration of one process.
@@ -175,8 +137,6 @@ pub struct Config {
     /// Who may ask for builds by MQTT.
     pub policy: Policy,
 }
-
-const MOCK_BASE_URL: &str = "http://localhost:11081/bstore";
 
 /// Every section with its keys. A section with no keys listed takes any.
 const KNOWN: &[(&str, &[&str])] = &[
@@ -306,9 +266,9 @@ impl Config {
             engine: values.engine()?,
             tries: values.number("worker", "tries", 3, 1..=100)?,
             retry_delay: Duration::from_secs(values.number("worker", "retry_delay", 10, 0..=86_400)? as u64),
-            log_limit: values.size("worker", "log_limit", LOG_LIMITS)?.unwrap_or(LOG_LIMIT),
+            log_limit: values.log_limit()?,
             limits: values.limits()?,
-            min_free: values.size("worker", "min_free", Size(0)..=MOST)?.unwrap_or(MIN_FREE),
+            min_free: values.min_free()?,
             scratch_in_repo: values.boolean("bstore", "scratch_in_repo", false)?,
             repo: values.repo()?,
             prune: values.prune()?,
@@ -478,179 +438,11 @@ impl Values<'_> {
         size.ok_or_else(bad).map(Some)
     }
 
-    fn limits(&self) -> Result<Limits, ConfigError> {
-        let size = |key| self.size("worker", key, LEAST_LIMIT..=MOST);
-        let processes = match self.number("worker", "processes", 0, 16..=4_194_304)? {
-            0 => None,
-            most => Some(most as u64),
-        };
-        let cpus = match self.get("worker", "cpus") {
-            None => None,
-            Some(value) => {
-                let number: Option<f64> =
-                    value.parse().ok().filter(|number| (0.01..=8192.0).contains(number));
-                Some(number.ok_or_else(|| {
-                    self.bad("worker", "cpus", value, "a number from 0.01 to 8192, such as 2 or 0.5")
-                })?)
-            }
-        };
-        Ok(Limits { memory: size("memory")?, processes, cpus, disk: size("disk")? })
-    }
-
-    fn engine(&self) -> Result<EngineChoice, ConfigError> {
-        match self.get("worker", "engine") {
-            None | Some("auto") => Ok(EngineChoice::Auto),
-            Some("mock") => Ok(EngineChoice::Mock),
-            Some("overlay") => Ok(EngineChoice::Overlay),
-            Some("null") => Ok(EngineChoice::Null),
-            Some(value) => Err(self.bad("worker", "engine", value, "auto, mock, overlay or null")),
-        }
-    }
-
     /// A folder; one that is named relatively is below the root folder.
     fn folder(&self, section: &str, key: &str, root: &Path) -> Option<PathBuf> {
         self.get(section, key).filter(|path| !path.is_empty()).map(|path| root.join(path))
     }
-
-    fn mock(&self) -> Result<MockOptions, ConfigError> {
-        let base_url = self.get("mock", "base_url").unwrap_or(MOCK_BASE_URL);
-        // It becomes part of a configuration that mock runs as a program.
-        let plain = |c: char| c.is_ascii_graphic() && !"'\"\\{}<>`".contains(c);
-        let scheme = ["http://", "https://", "file:///"].iter().any(|scheme| base_url.starts_with(scheme));
-        if !scheme || !base_url.chars().all(plain) {
-            let wanted = "a plain URL that begins with http://, https:// or file:///";
-            return Err(self.bad("mock", "base_url", base_url, wanted));
-        }
-        let update = match self.get("mock", "update") {
-            None | Some("auto") => None,
-            Some(_) => Some(self.boolean("mock", "update", true)?),
-        };
-        let stale_after = self.number("mock", "stale_after", 3600, 0..=31_536_000)? as u64;
-        Ok(MockOptions {
-            base_url: base_url.trim_end_matches('/').to_owned(),
-            update,
-            stale_after: Duration::from_secs(stale_after),
-        })
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        Config::from_text(text, Some(Path::new("test.ini")), Some(Path::new("/r")))
-    }
-
-    #[test]
-    fn an_unknown_key_names_the_nearest_known_one() {
-        let said = |text: &str| load(text).unwrap_err().to_string();
-        assert_eq!(
-            said("[worker]\nslot = 2\n"),
-            "test.ini: unknown key 'slot' in section [worker], did you mean 'slots'?"
-        );
-        assert_eq!(
-            said("[wroker]\nslots = 2\n"),
-            "test.ini: unknown section [wroker], did you mean 'worker'?"
-        );
-        assert_eq!(said("[worker]\ncolour = red\n"), "test.ini: unknown key 'colour' in section [worker]");
-    }
-
-    #[test]
-    fn values_of_the_wrong_type_are_refused() {
-        assert!(load("[worker]\nslots = many\n").is_err());
-        assert!(load("[worker]\nslots = 0\n").is_err());
-        assert!(load("[bstore]\nscratch_in_repo = maybe\n").is_err());
-        assert!(load("[worker]\nengine = docker\n").is_err());
-        assert!(load("[mock]\nbase_url = bstore\n").is_err());
-        assert!(load("[mock]\nbase_url = http://h/' + evil() + '\n").is_err());
-        assert!(load("[mock]\nupdate = sometimes\n").is_err());
-        assert!(load("[mock]\nstale_after = -1\n").is_err());
-    }
-
-    #[test]
-    fn mocks_configurations_are_below_the_root_unless_said_otherwise() {
-        let usual = load("").unwrap();
-        assert_eq!(usual.layout.mock_configs(), Path::new("/r/mock_configs/mock"));
-        assert_eq!(usual.layout.mock_own_configs(), Path::new("/etc/mock"));
-        assert_eq!(usual.mock.base_url, "http://localhost:11081/bstore");
-        let other = load("[mock]\nconfigs = cfg\nown_configs = /opt/mock\nupdate = no\n").unwrap();
-        assert_eq!(other.layout.mock_configs(), Path::new("/r/cfg"));
-        assert_eq!(other.layout.mock_own_configs(), Path::new("/opt/mock"));
-        assert_eq!((other.mock.update, usual.mock.update), (Some(false), None));
-    }
-
-    #[test]
-    fn limits_are_sizes_and_numbers() {
-        let text = "[worker]\nmemory = 8G\nprocesses = 2000\ncpus = 1.5\ndisk = 20g\nmin_free = 0\n";
-        let config = load(text).unwrap();
-        let limits = Limits {
-            memory: Some(Size(8 << 30)),
-            processes: Some(2000),
-            cpus: Some(1.5),
-            disk: Some(Size(20 << 30)),
-        };
-        assert_eq!((config.limits, config.min_free), (limits, Size(0)));
-        assert_eq!(load("").unwrap().limits, Limits::default());
-        for bad in ["memory = much", "memory = 1M", "processes = 1", "cpus = 0", "cpus = nan", "disk = -1G"] {
-            assert!(load(&format!("[worker]\n{bad}\n")).is_err(), "{bad}");
-        }
-        let said = load("[worker]\ndisk = big\n").unwrap_err().to_string();
-        assert_eq!(
-            said,
-            "test.ini: disk in section [worker] is 'big', but must be a size such as 64M or 8G, from 16 MiB to 1048576 TiB"
-        );
-    }
-
-    #[test]
-    fn the_history_is_where_its_url_says_and_a_password_is_never_shown() {
-        assert_eq!(load("").unwrap().history, HistoryPlace::Root);
-        let own = load("[history]\nurl = sqlite:h.db\n").unwrap();
-        assert_eq!(own.history, HistoryPlace::Sqlite("/r/h.db".into()));
-        let fleet = load("[history]\nurl = mongodb://u:geheim@db:27017/?tls=true\n").unwrap();
-        assert_eq!(
-            fleet.history,
-            HistoryPlace::Mongodb(MongodbUrl::new("mongodb://u:geheim@db:27017/?tls=true"))
-        );
-        assert!(!format!("{fleet:?}").contains("geheim"));
-        for bad in ["mysql://u:geheim@db", "mongodb://", "sqlite:", "db:27017", "mongodb+srv://u:geheim@db"] {
-            let said = load(&format!("[history]\nurl = {bad}\n")).unwrap_err().to_string();
-            assert!(said.ends_with("but must be mongodb://HOST:PORT or sqlite:PATH"), "{said}");
-            assert!(!said.contains("geheim"), "{said}");
-        }
-    }
-
-    #[test]
-    fn tls_files_are_below_the_root_unless_said_otherwise_and_a_key_needs_its_certificate() {
-        let tls = load("[tls]\nca_cert = tls/ca.pem\ntls_cert = /etc/c.pem\n").unwrap().tls;
-        assert_eq!(tls.ca_cert.as_deref(), Some(Path::new("/r/tls/ca.pem")));
-        assert_eq!((tls.tls_cert.as_deref(), tls.tls_key), (Some(Path::new("/etc/c.pem")), None));
-        assert!(load("[tls]\ntls_key = k.pem\n").is_err());
-    }
-
-    #[test]
-    fn false_means_false_in_every_spelling_sites_use() {
-        for no in ["False", "no", "0", "off", "FALSE"] {
-            assert!(!load(&format!("[bstore]\nscratch_in_repo = {no}\n")).unwrap().scratch_in_repo);
-        }
-        assert!(load("[bstore]\nscratch_in_repo = Yes\n").unwrap().scratch_in_repo);
-    }
-
-    #[test]
-    fn an_existing_sites_file_is_accepted() {
-        let site = "[bstore]\nbase_url = http://h/\n[scm]\ngit_url = https://g\n[logs]\nlogfile = /x.log\n\
-            [mail]\nnotifications = True\nmail_from = a@b\n[mail_rcpts]\nx86_64 = a@b, c@d\n\
-            [mqtt]\nnotifications = False\nhost = h\nport = 8883\ntls_insecure = False\ntopic = reimzul\n";
-        let config = load(site).unwrap();
-        assert_eq!(config.logfile, Path::new("/x.log"));
-        let broker = config.mqtt.unwrap();
-        assert_eq!((broker.address.to_string().as_str(), broker.tls.insecure), ("h:8883", false));
-    }
-
-    #[test]
-    fn the_sample_configuration_is_the_defaults() {
-        let sample = include_str!("../config/reimzul.ini");
-        let (sample, defaults) = (load(sample).unwrap(), load("").unwrap());
-        assert_eq!(format!("{sample:?}"), format!("{defaults:?}"));
-    }
-}
+mod tests;

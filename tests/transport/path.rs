@@ -1,9 +1,10 @@
 //! A job's whole way: source over HTTPS, results over rsync through TLS, with cuts in the middle of both.
 
+use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use crate::fleet::{self, Ca, free_port, write};
-use crate::harness::{Ask, Root, record, srpm};
+use crate::harness::{Ask, BINARY, Process, Root, record, srpm};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_reaches_the_store_though_both_ways_are_cut() {
@@ -42,6 +43,48 @@ async fn a_build_reaches_the_store_though_both_ways_are_cut() {
     assert!(downs.load(Ordering::SeqCst) <= 0 && ups.load(Ordering::SeqCst) <= 0, "nothing was cut");
     assert_eq!(store.files("bstore/upload"), Vec::<String>::new());
     assert_eq!(root.files("results"), Vec::<String>::new());
+}
+
+/// An upgrade replaces the program under those that run; rsync still has to find it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_program_was_replaced_goes_on_uploading() {
+    let (root, ca, store) = (Root::new(), Ca::new("Fleet CA"), Root::new());
+    let work = root.join("hosts");
+    write(&work, "ca.pem", &ca.pem());
+    write(&work, "server.pem", &ca.sign("server", "127.0.0.1", (-1, 365)));
+    root.write("client.pem", &ca.sign("builder-1", "builder-1", (-1, 365)));
+    let (plain, secured) = (free_port(), free_port());
+    let _rsyncd = fleet::rsyncd(&work, &store.join("bstore"), plain);
+    let _stunnel = fleet::stunnel(&work, secured, plain);
+    root.write(
+        "reimzul.ini",
+        &format!(
+            "[worker]\nengine = null\nretry_delay = 0\n[bstore]\nupload = rsyncs://127.0.0.1:{secured}/reimzul-bstore\n\
+             [tls]\nca_cert = hosts/ca.pem\ntls_cert = client.pem\n"
+        ),
+    );
+    let (program, new) = (root.join("reimzul"), root.join("reimzul.new"));
+    std::fs::copy(BINARY, &program).unwrap();
+    let mut command = Command::new(&program);
+    let usual = root.command(&["run", "worker", "notifier"]);
+    command.args(usual.get_args());
+    for (name, value) in usual.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let mut worker = Process::start(command);
+    worker.until_it_says("running");
+    std::fs::copy(BINARY, &new).unwrap();
+    std::fs::rename(&new, &program).unwrap();
+
+    let site = root.site();
+    let submitted = site.submit(&srpm("upgraded", 1)).await;
+    let result = site.result(&submitted).await;
+    assert_eq!(result.event.status.as_str(), "Success", "{:?}", result.event.failure);
+    worker.stop();
+    assert!(store.join(format!("bstore/repo/{}/build.json", submitted.path)).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
