@@ -1,5 +1,7 @@
 //! `reimzul check-config`: is the configuration right, and does this machine have what it needs?
 
+mod connections;
+
 use clap::Args;
 use serde_json::json;
 
@@ -14,13 +16,8 @@ use crate::history::History;
 use crate::queue::Queue;
 use crate::role::{self, Role};
 use crate::sign;
-use crate::sys::http::Http;
-use crate::sys::irc::Irc;
-use crate::sys::mqtt::{self, Mqtt};
-use crate::sys::net;
 use crate::sys::process::on_path;
-use crate::sys::tls::{Tls, TlsFiles};
-use crate::upload::rsync::Rsync;
+use crate::sys::tls::{self, Tls};
 
 /// Check the configuration and what this machine needs for it
 #[derive(Debug, Args)]
@@ -75,17 +72,10 @@ impl CheckConfig {
         }
         checks.extend(self.queue(config).await);
         checks.extend(self.history(config).await);
-        if self.connect && builds {
-            checks.extend(connections(config).await);
-        }
-        if self.connect && roles.contains(&Role::Notifier) {
-            checks.extend(mail(config).await);
-        }
-        if self.connect && (roles.contains(&Role::Notifier) || roles.contains(&Role::Irc)) {
-            checks.extend(broker(config).await);
-        }
-        if self.connect && roles.contains(&Role::Irc) {
-            checks.extend(irc(config).await);
+        if self.connect {
+            checks.extend(connections::of_roles(config, engine, &roles).await);
+            // Still good, so no reason to fail.
+            checks.extend(tls::warnings().into_iter().map(|text| check::good(format!("soon: {text}"))));
         }
         let good = checks.iter().all(|check| check.ok);
         if as_json {
@@ -177,99 +167,4 @@ fn repository_program() -> Finding {
             "the program createrepo_c is missing: install the package createrepo-c (Debian) or createrepo_c",
         )
     }
-}
-
-/// Every connection that the configuration names, tried: a finding each, and one for each certificate that ends soon.
-async fn connections(config: &Config) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if config.tls != TlsFiles::default() || config.sources.is_some() {
-        match Tls::open(&config.tls) {
-            Ok(tls) => {
-                findings.extend(sources(config, &tls).await);
-                findings.extend(upload(config, &tls).await);
-                // Still good, so no reason to fail.
-                findings
-                    .extend(tls.warnings().into_iter().map(|text| finding(true, &format!("soon: {text}"))));
-            }
-            Err(error) => findings.push(finding(false, &format!("tls: {error}"))),
-        }
-    } else if let Ok(tls) = Tls::open(&config.tls) {
-        findings.extend(upload(config, &tls).await);
-    }
-    findings
-}
-
-async fn sources(config: &Config, tls: &Tls) -> Option<Finding> {
-    let url = config.sources.as_ref()?;
-    let answer = match Http::new(tls) {
-        Ok(http) => http.answers(url).await,
-        Err(error) => Err(error.to_string()),
-    };
-    Some(match answer {
-        Ok(status) if status < 500 && status != 404 => finding(true, &format!("sources: {url} answers")),
-        Ok(status) => finding(false, &format!("sources: {url} answers with HTTP status {status}")),
-        Err(why) => finding(false, &format!("sources: {url}: {why}")),
-    })
-}
-
-/// Whether the mail server lets us in.
-async fn mail(config: &Config) -> Option<Finding> {
-    let mail = config.mail.as_ref()?;
-    Some(match mail.server.check().await {
-        Ok(said) => finding(true, &format!("mail: {said}")),
-        Err(error) => finding(false, &format!("mail: {error}")),
-    })
-}
-
-/// Whether the broker lets us in.
-async fn broker(config: &Config) -> Option<Finding> {
-    let broker = config.mqtt.as_ref()?;
-    let said = match Tls::open(&broker.tls) {
-        Ok(tls) => {
-            let (mqtt, _) = Mqtt::start(mqtt::Options {
-                address: broker.address.clone(),
-                tls,
-                client_id: format!("reimzul-check-{}", uuid::Uuid::new_v4().simple()),
-                persistent: false,
-                subscriptions: Vec::new(),
-                hello: None,
-            });
-            mqtt.connected().await.map_err(|error| error.to_string())
-        }
-        Err(error) => Err(error.to_string()),
-    };
-    Some(match said {
-        Ok(()) => finding(true, &format!("mqtt: the broker {} lets us in", broker.address)),
-        Err(why) => finding(false, &format!("mqtt: {why}")),
-    })
-}
-
-/// Whether the IRC server lets us in, and into the channels.
-async fn irc(config: &Config) -> Option<Finding> {
-    let server = &config.irc.as_ref()?.server;
-    Some(match Irc::connect(server).await {
-        Ok(irc) => {
-            irc.quit().await;
-            finding(true, &format!("irc: the server {} lets us in", server.address))
-        }
-        Err(error) => finding(false, &format!("irc: {error}")),
-    })
-}
-
-async fn upload(config: &Config, tls: &Tls) -> Option<Finding> {
-    let module = config.upload.as_ref()?;
-    // First by ourselves: what is wrong with a certificate is told best by who sees it.
-    if module.tls
-        && let Err(error) = net::connect(&module.address, Some(tls)).await
-    {
-        return Some(finding(false, &format!("upload: {error}")));
-    }
-    Some(match Rsync::new(module.clone(), config.clone()).check().await {
-        Ok(said) => finding(true, &format!("upload: {said}")),
-        Err(error) => finding(false, &format!("upload: {error}")),
-    })
-}
-
-fn finding(ok: bool, text: &str) -> Finding {
-    Finding { ok, text: text.to_owned() }
 }

@@ -22,6 +22,10 @@ impl Connect {
         let system = |error: &dyn std::error::Error| Failure::System(error.to_string());
         let tls = Tls::open(&config.tls).map_err(|error| system(&error))?;
         let stream = net::connect(&address, Some(&tls)).await.map_err(|error| system(&error))?;
+        // The worker that has rsync run this puts them into its log.
+        for warning in tls::warnings() {
+            eprintln!("{}{warning}", tls::WARNING);
+        }
         let (mut from, mut to) = tokio::io::split(stream);
         let (mut typed, mut shown) = (stdin(), stdout());
         let up = async {

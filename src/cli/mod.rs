@@ -9,6 +9,7 @@ mod completions;
 mod connect;
 mod init;
 mod kick;
+mod login;
 mod logs;
 mod man;
 mod named;

@@ -4,7 +4,7 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
-use super::submit::login_name;
+use super::login::login_name;
 use super::{Done, Failure, completions, exit, named, ui};
 use crate::model::BuildPath;
 use crate::model::record::{FILE, PROTECTED};

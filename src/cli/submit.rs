@@ -6,10 +6,11 @@ use clap::Args;
 use clap_complete::engine::ArgValueCandidates;
 use serde_json::json;
 
+use super::login::login_name;
 use super::watch::{self, Board, Watched};
 use super::{Done, Failure, after, completions, exit, ui};
 use crate::config::Config;
-use crate::model::{Arch, Disttag, Submitter, Target};
+use crate::model::{Arch, Disttag, Target};
 use crate::queue::WAITING;
 use crate::role::Site;
 use crate::submit::{self, Request};
@@ -82,14 +83,6 @@ impl What {
             submitter: login_name(),
         })
     }
-}
-
-/// The login name, as far as there is one.
-pub fn login_name() -> Submitter {
-    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.name);
-    user.and_then(|name| name.parse().ok())
-        .or_else(|| nix::unistd::getuid().to_string().parse().ok())
-        .expect("a number is a submitter")
 }
 
 impl Submit {

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::tls::{Tls, TlsError};
+use super::tls::{self, Tls, TlsError};
 
 /// How long a host has to answer a connection, and then to shake hands.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -91,6 +91,20 @@ pub async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stream, Net
     let Some(tls) = tls else { return Ok(Box::new(tcp)) };
     let secured = tokio::time::timeout(PATIENCE, tls.handshake(&address.host, tcp)).await.map_err(silent)?;
     secured.map_err(|source| NetError::Tls { address: address.clone(), source })
+}
+
+/// Connects through TLS only to see whether that goes well. In TLS 1.3 a server refuses our certificate after the
+/// handshake, so it is given a moment to do that.
+pub async fn probe(address: &Address, tls: &Tls) -> Result<(), NetError> {
+    const MOMENT: Duration = Duration::from_millis(500);
+    let mut stream = connect(address, Some(tls)).await?;
+    match tokio::time::timeout(MOMENT, stream.read(&mut [0; 1])).await {
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
+            let source = tls::explain(&error, tls.files());
+            Err(NetError::Tls { address: address.clone(), source })
+        }
+        _ => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -2,25 +2,24 @@
 //!
 //! Every failure is one sentence that says which certificate, of whom, and what to do.
 
+mod certificate;
+
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{AlertDescription, CertificateError, ClientConfig, DigitallySignedStruct};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use self::certificate::{Pair, Seen, roots};
 use super::net::Stream;
 #[cfg(feature = "psk")]
 use super::psk;
-
-/// A certificate that ends within this many days is warned of.
-const WARN_DAYS: i64 = 30;
-const DAY: i64 = 86_400;
 
 /// The files that a section of the configuration names, all PEM.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,14 +89,28 @@ pub enum TlsError {
 pub struct Tls {
     config: Arc<ClientConfig>,
     files: Arc<TlsFiles>,
-    own: Option<String>,
-    noticed: Noticed,
     #[cfg(feature = "psk")]
     psk: Option<Arc<psk::Secret>>,
 }
 
-/// The last warning of a server's certificate that ends soon.
-type Noticed = Arc<Mutex<Option<String>>>;
+/// What this process has warned of. Connections are many, and a warning tells the days that are left: so it is given
+/// once a day.
+static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// How a line that passes a warning on begins.
+pub const WARNING: &str = "reimzul-connect warns: ";
+
+/// Warns of a certificate, unless that was done.
+pub fn warn(of: String) {
+    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(of.clone()) {
+        tracing::warn!("{of}");
+    }
+}
+
+/// Certificates that end soon, as far as connections have met any: ours and those of servers.
+pub fn warnings() -> Vec<String> {
+    WARNED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
 
 impl Tls {
     pub fn open(files: &TlsFiles) -> Result<Tls, TlsError> {
@@ -110,31 +123,28 @@ impl Tls {
         let inner = WebPkiServerVerifier::builder_with_provider(roots, Arc::clone(&provider))
             .build()
             .map_err(|error| other(&error))?;
-        let noticed = Noticed::default();
-        let verifier = Arc::new(Verifier { inner, files: files.clone(), noticed: Arc::clone(&noticed) });
+        let pair = files.tls_cert.as_ref().map(|path| Pair::read(files, path)).transpose()?;
+        if let Some(pair) = &pair {
+            pair.check()?;
+        }
+        let own = pair.as_ref().map(|pair| (Seen::of(&pair.certificates[0]), pair.path.clone()));
+        let verifier = Arc::new(Verifier { inner, files: files.clone(), own });
         let builder = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| other(&error))?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
-        let (config, own) = match &files.tls_cert {
-            None => (builder.with_no_client_auth(), None),
-            Some(path) => {
-                let pair = Pair::read(files, path)?;
-                let warning = pair.check()?;
+        let config = match &pair {
+            None => builder.with_no_client_auth(),
+            Some(pair) => {
                 let belongs = pair.certificates.clone();
                 let config = builder.with_client_auth_cert(belongs, pair.key.clone_key());
-                (config.map_err(|error| pair.told(&error))?, warning)
+                config.map_err(|error| pair.told(&error))?
             }
         };
-        if let Some(warning) = &own {
-            tracing::warn!("{warning}");
-        }
         Ok(Tls {
             config: Arc::new(config),
             files: Arc::new(files.clone()),
-            own,
-            noticed,
             #[cfg(feature = "psk")]
             psk: None,
         })
@@ -152,11 +162,11 @@ impl Tls {
         let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Other(error.to_string()))?
-            .with_root_certificates(RootCertStore::empty())
+            .with_root_certificates(rustls::RootCertStore::empty())
             .with_no_client_auth();
         let config = Arc::new(config);
         let files = Arc::new(files.clone());
-        Ok(Tls { config, files, own: None, noticed: Noticed::default(), psk: Some(Arc::new(psk)) })
+        Ok(Tls { config, files, psk: Some(Arc::new(psk)) })
     }
 
     #[cfg(feature = "psk")]
@@ -173,12 +183,6 @@ impl Tls {
         (*self.config).clone()
     }
 
-    /// Certificates that end soon: our own, and that of the server met last.
-    pub fn warnings(&self) -> Vec<String> {
-        let server = self.noticed.lock().ok().and_then(|noticed| noticed.clone());
-        self.own.clone().into_iter().chain(server).collect()
-    }
-
     pub(super) async fn handshake(&self, host: &str, tcp: TcpStream) -> Result<Stream, TlsError> {
         #[cfg(feature = "psk")]
         if let Some(psk) = &self.psk {
@@ -192,164 +196,13 @@ impl Tls {
     }
 }
 
-/// Our certificate with its key.
-struct Pair {
-    path: PathBuf,
-    key_path: PathBuf,
-    certificates: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
-}
-
-impl Pair {
-    fn read(files: &TlsFiles, path: &Path) -> Result<Pair, TlsError> {
-        let key_path = files.tls_key.as_deref().unwrap_or(path);
-        let key = PrivateKeyDer::from_pem_slice(&read(files, "the key", key_path)?)
-            .map_err(|_| TlsError::Empty { what: "private key", path: key_path.to_owned() })?;
-        let certificates = certificates(files, "the certificate", path)?;
-        Ok(Pair { path: path.to_owned(), key_path: key_path.to_owned(), certificates, key })
-    }
-
-    /// Fails where it is not valid now; a warning where it will not be for long.
-    fn check(&self) -> Result<Option<String>, TlsError> {
-        let seen = Seen::of(&self.certificates[0]);
-        let own = |trouble| TlsError::Own { subject: seen.subject.clone(), path: self.path.clone(), trouble };
-        if let Some(trouble) = seen.trouble() {
-            return Err(own(trouble));
-        }
-        Ok(seen.ends_soon().map(|trouble| own(trouble).to_string()))
-    }
-
-    fn told(&self, error: &rustls::Error) -> TlsError {
-        let subject = Seen::of(&self.certificates[0]).subject;
-        match error {
-            rustls::Error::InconsistentKeys(_) => {
-                TlsError::Pair { subject, path: self.path.clone(), key: self.key_path.clone() }
-            }
-            error => {
-                let trouble = format!("cannot be used ({error}); have it made anew");
-                TlsError::Own { subject, path: self.path.clone(), trouble }
-            }
-        }
-    }
-}
-
-fn roots(files: &TlsFiles) -> Result<RootCertStore, TlsError> {
-    let mut store = RootCertStore::empty();
-    match &files.ca_cert {
-        Some(path) => {
-            store.add_parsable_certificates(certificates(files, "the CA's certificate", path)?);
-        }
-        None => {
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    match (&files.ca_cert, store.is_empty()) {
-        (_, false) => Ok(store),
-        (Some(path), true) => Err(TlsError::Empty { what: "CA certificate", path: path.clone() }),
-        (None, true) => Err(TlsError::NoCa(files.section)),
-    }
-}
-
-fn read(files: &TlsFiles, what: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable {
-        what,
-        path: path.to_owned(),
-        reason: error.to_string(),
-        section: files.section,
-    })
-}
-
-fn certificates(
-    files: &TlsFiles,
-    what: &'static str,
-    path: &Path,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(files, what, path)?).collect();
-    let found = found.unwrap_or_default();
-    if found.is_empty() {
-        return Err(TlsError::Empty { what: "certificate", path: path.to_owned() });
-    }
-    Ok(found)
-}
-
-/// What people need to know of a certificate.
-struct Seen {
-    subject: String,
-    names: Vec<String>,
-    issuer: String,
-    begins: i64,
-    ends: i64,
-}
-
-impl Seen {
-    fn of(der: &CertificateDer<'_>) -> Seen {
-        use x509_parser::extensions::GeneralName;
-        let Ok((_, found)) = x509_parser::parse_x509_certificate(der) else {
-            let unknown = || "an unreadable name".to_owned();
-            return Seen {
-                subject: unknown(),
-                names: Vec::new(),
-                issuer: unknown(),
-                begins: i64::MIN,
-                ends: i64::MAX,
-            };
-        };
-        let plain = |text: &str| text.escape_debug().take(100).collect::<String>();
-        let name = |of: &x509_parser::x509::X509Name<'_>| {
-            let common = of.iter_common_name().next().and_then(|name| name.as_str().ok());
-            common.map_or_else(|| plain(&of.to_string()), plain)
-        };
-        let others = found.subject_alternative_name().ok().flatten();
-        let names = others.into_iter().flat_map(|names| &names.value.general_names);
-        Seen {
-            subject: name(found.subject()),
-            names: names
-                .filter_map(|name| match name {
-                    GeneralName::DNSName(name) => Some(plain(name)),
-                    GeneralName::IPAddress(bytes) => ip(bytes),
-                    _ => None,
-                })
-                .collect(),
-            issuer: name(found.issuer()),
-            begins: found.validity().not_before.timestamp(),
-            ends: found.validity().not_after.timestamp(),
-        }
-    }
-
-    fn trouble(&self) -> Option<String> {
-        let now = jiff::Timestamp::now().as_second();
-        if self.ends < now {
-            Some(format!("has expired on {}; renew it", day(self.ends)))
-        } else if self.begins > now {
-            Some(format!("is not valid before {}; check the clocks, or wait", day(self.begins)))
-        } else {
-            None
-        }
-    }
-
-    fn ends_soon(&self) -> Option<String> {
-        let days = (self.ends - jiff::Timestamp::now().as_second()) / DAY;
-        (days < WARN_DAYS).then(|| format!("expires in {days} days, on {}; renew it", day(self.ends)))
-    }
-}
-
-fn ip(bytes: &[u8]) -> Option<String> {
-    let four = <[u8; 4]>::try_from(bytes).map(|bytes| std::net::IpAddr::from(bytes).to_string());
-    let six = || <[u8; 16]>::try_from(bytes).map(|bytes| std::net::IpAddr::from(bytes).to_string());
-    four.or_else(|_| six()).ok()
-}
-
-fn day(second: i64) -> String {
-    jiff::Timestamp::from_second(second)
-        .map_or_else(|_| "an unknown day".into(), |at| at.strftime("%Y-%m-%d").to_string())
-}
-
 /// webpki's verifier, that can say whose certificate it was.
 #[derive(Debug)]
 struct Verifier {
     inner: Arc<WebPkiServerVerifier>,
     files: TlsFiles,
-    noticed: Noticed,
+    /// Our certificate, and its file.
+    own: Option<(Seen, PathBuf)>,
 }
 
 impl Verifier {
@@ -378,15 +231,16 @@ impl Verifier {
         TlsError::Server { subject: seen.subject.clone(), trouble }
     }
 
-    /// Warns once a day: connections are many.
+    /// Roles run for months: so at each connection it is seen whether a certificate ends soon.
     fn notice(&self, seen: &Seen, name: &ServerName<'_>) {
-        let Some(trouble) = seen.ends_soon() else { return };
-        let warning = format!("the certificate of {} at {} {trouble}", seen.subject, name.to_str());
-        if let Ok(mut noticed) = self.noticed.lock()
-            && noticed.as_ref() != Some(&warning)
+        if let Some((own, path)) = &self.own
+            && let Some(trouble) = own.ends_soon()
         {
-            tracing::warn!("{warning}");
-            *noticed = Some(warning);
+            let (subject, path) = (own.subject.clone(), path.clone());
+            warn(TlsError::Own { subject, path, trouble }.to_string());
+        }
+        if let Some(trouble) = seen.ends_soon() {
+            warn(format!("the certificate of {} at {} {trouble}", seen.subject, name.to_str()));
         }
     }
 }

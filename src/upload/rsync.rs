@@ -13,6 +13,7 @@ use crate::model::record::FILE;
 use crate::queue::{Lease, Queue};
 use crate::sys::fs::{self, FileError};
 use crate::sys::process::{self, End, ProcessError, Program};
+use crate::sys::tls;
 
 /// No byte for this long is a cut, in seconds.
 const SILENCE: &str = "60";
@@ -154,6 +155,8 @@ impl Rsync {
     async fn once(&self, args: &[String]) -> Result<Ran, RsyncError> {
         let program = self.program()?.args(args);
         let output = process::output(&program).await?;
+        let warnings = output.stderr.lines().filter_map(|line| line.strip_prefix(tls::WARNING));
+        warnings.for_each(|warning| tls::warn(warning.to_owned()));
         match output.end {
             End::Exited(0) => Ok(Ran::Well),
             End::Exited(23) if is_missing(&output.stderr) => Ok(Ran::Missing),
@@ -241,7 +244,8 @@ fn is_missing(stderr: &str) -> bool {
 
 /// The line that tells most: the first, which those about its consequences follow.
 fn said(stderr: &str) -> Option<String> {
-    let lines: Vec<&str> = stderr.lines().filter(|line| !line.trim().is_empty()).collect();
+    let tells = |line: &&str| !line.trim().is_empty() && !line.starts_with(tls::WARNING);
+    let lines: Vec<&str> = stderr.lines().filter(tells).collect();
     let ours = lines.iter().find(|line| line.starts_with("reimzul:"));
     ours.or(lines.first()).map(|line| line.trim().chars().take(400).collect())
 }

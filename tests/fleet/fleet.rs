@@ -133,7 +133,9 @@ impl Fleet {
         }
         let repository = self.store.path(&format!("/srv/reimzul/bstore/repo/{TARGET}"));
         let until = Instant::now() + PATIENCE;
-        let wanted: Vec<String> = self.submitted.values().cloned().collect();
+        let binary = |srpm: &String| srpm.replace(".src.rpm", ".x86_64.rpm");
+        let wanted: Vec<String> =
+            self.submitted.values().flat_map(|srpm| [srpm.clone(), binary(srpm)]).collect();
         loop {
             let listed = harness::listed(&repository);
             let times = |name: &String| listed.iter().filter(|path| *path == name).count();
@@ -157,12 +159,13 @@ pub fn target() -> String {
     format!("{text}\n{own}")
 }
 
-/// A package whose build takes so many seconds.
+/// A package with a program that is compiled, and whose build takes so many seconds.
 pub fn slow(name: &str, seconds: u32, work: &Path) -> PathBuf {
     let spec = format!(
-        "Name: {name}\nVersion: 1.0\nRelease: 1\nSummary: Takes its time\nLicense: MIT\nBuildArch: noarch\n\
-         %description\nTakes its time.\n%build\nsleep {seconds}\n%install\nmkdir -p %{{buildroot}}/usr/share/slow\n\
-         echo {name} > %{{buildroot}}/usr/share/slow/{name}\n%files\n/usr/share/slow/{name}\n"
+        "Name: {name}\nVersion: 1.0\nRelease: 1\nSummary: Takes its time\nLicense: MIT\nBuildRequires: gcc\n\
+         %description\nTakes its time.\n%build\nsleep {seconds}\n\
+         echo 'int main(void) {{ return 0; }}' > {name}.c\ngcc -O2 -g -o {name} {name}.c\n./{name}\n\
+         %install\ninstall -D {name} %{{buildroot}}/usr/bin/{name}\n%files\n/usr/bin/{name}\n"
     );
     harness::packed(&spec, name, work)
 }

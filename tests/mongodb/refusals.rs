@@ -191,12 +191,20 @@ fn tls_works_with_certificates_of_both_sides_and_says_why_it_does_not() {
 
     let others = theirs.path("ca.crt");
     let tls_failed = "TLS with MongoDB at 127.0.0.1";
-    refused(&check(&url, &format!("ca_cert = {others}\ntls_cert = {pem}")), &[tls_failed, "UnknownIssuer"]);
-    refused(&check(&url, &format!("tls_cert = {pem}")), &[tls_failed, "UnknownIssuer"]);
-    refused(&check(&url, &format!("ca_cert = {ca}")), &["MongoDB at 127.0.0.1"]);
+    let unknown = "certificate, of server, is signed by ours, which is not among";
     refused(
-        &check(&url, &format!("ca_cert = {ca}\ntls_cert = {}", theirs.path("client.pem"))),
-        &["MongoDB at 127.0.0.1"],
+        &check(&url, &format!("ca_cert = {others}\ntls_cert = {pem}")),
+        &[tls_failed, unknown, "name its CA as ca_cert in section [tls]"],
+    );
+    refused(&check(&url, &format!("tls_cert = {pem}")), &[tls_failed, unknown, "whom this system trusts"]);
+    refused(
+        &check(&url, &format!("ca_cert = {ca}")),
+        &[tls_failed, "wants a client certificate", "set tls_cert"],
+    );
+    let strangers = theirs.path("client.pem");
+    refused(
+        &check(&url, &format!("ca_cert = {ca}\ntls_cert = {strangers}")),
+        &[tls_failed, "does not accept our certificate", &strangers],
     );
     refused(
         &check(&url, &format!("ca_cert = {ca}\ntls_cert = {cert}")),
@@ -208,7 +216,10 @@ fn tls_works_with_certificates_of_both_sides_and_says_why_it_does_not() {
     refused(&check(&plain, ""), &["MongoDB at 127.0.0.1"]);
     drop(server);
 
-    for (certificate, why) in [("elsewhere", "not valid for name"), ("expired", "xpired")] {
+    for (certificate, why) in [
+        ("elsewhere", "of elsewhere, is not for 127.0.0.1 but for elsewhere.example"),
+        ("expired", "of expired, has expired on"),
+    ] {
         let server = tls_server(&ours, certificate);
         let url = format!("{}?tls=true&serverSelectionTimeoutMS=1500", server.url());
         refused(&check(&url, &format!("ca_cert = {ca}\ntls_cert = {pem}")), &[tls_failed, why]);

@@ -1,7 +1,8 @@
 //! Each thing that can be wrong with a certificate, against a real stunnel: one sentence says which, and whose.
 
 use crate::fleet::{self, Ca, Server, free_port, write};
-use crate::harness::{Ran, Root};
+use crate::harness::beanstalkd::Beanstalkd;
+use crate::harness::{Ask, Ran, Root, srpm};
 
 /// A stunnel before an rsyncd, and a builder's root; the fleet's certificates are good ones.
 struct Stand {
@@ -76,4 +77,35 @@ fn a_servers_certificate_that_is_wrong_is_told() {
     Stand::new((-1, 99), "elsewhere.org").refused(GOOD, &["is not for 127.0.0.1 but for elsewhere.org"]);
     let soon = Stand::new((-1, 9), "127.0.0.1").check(GOOD).ok();
     assert!(soon.out.contains("the certificate of bstore at 127.0.0.1 expires in"), "{}", soon.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_warn_of_certificates_that_end_soon() {
+    let stand = Stand::new((-1, 9), "127.0.0.1");
+    stand.root.write("soon.pem", &stand.ca.sign("builder-1", "builder-1", (-1, 9)));
+    let text = |queue: &str| {
+        format!(
+            "[worker]\nengine = null\n{queue}[bstore]\nupload = rsyncs://127.0.0.1:{}/reimzul-bstore\n\
+             [tls]\nca_cert = hosts/ca.pem\ntls_cert = soon.pem\n",
+            stand.port
+        )
+    };
+    // rsync's connection is made by a process of its own, whose warnings are the worker's.
+    stand.root.write("reimzul.ini", &text(""));
+    let site = stand.root.site();
+    let mut worker = stand.root.start(&["worker", "notifier"]);
+    let submitted = site.submit(&srpm("soon", 1)).await;
+    assert_eq!(site.result(&submitted).await.event.status.as_str(), "Success");
+    worker.until_it_says("the certificate of bstore at 127.0.0.1 expires in");
+    worker.stop();
+
+    let (queue, port) = (Beanstalkd::start(), free_port());
+    let _stunnel = fleet::stunnel(&stand.root.join("hosts"), port, queue.port());
+    stand.root.write("reimzul.ini", &text(&format!("[queue]\nurl = beanstalks://127.0.0.1:{port}\n")));
+    for role in ["repogen", "notifier", "signer"] {
+        let ran = stand.root.run(&["check-config", "--connect", role]).ok();
+        for whose in ["soon: the certificate of bstore at", "soon: the certificate of builder-1 in"] {
+            assert!(ran.out.contains(whose), "{role}: {ran:?}");
+        }
+    }
 }

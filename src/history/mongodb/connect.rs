@@ -11,15 +11,19 @@ use mongodb::Client;
 use mongodb::event::EventHandler;
 use mongodb::event::command::CommandEvent;
 use mongodb::options::{
-    Acknowledgment, ClientOptions, ConnectionString, HostInfo, ReadPreference, SelectionCriteria, Tls,
-    WriteConcern,
+    Acknowledgment, ClientOptions, ConnectionString, HostInfo, ReadPreference, SelectionCriteria,
+    ServerAddress, Tls, WriteConcern,
 };
 
 use super::error::MongodbError;
 use crate::config::{MongodbUrl, TlsFiles};
+use crate::sys::net::{self, Address, NetError};
+use crate::sys::tls::{self, TlsError};
 
 /// How long a server is looked for, and a connection tried, unless the URL says otherwise.
 const REACH: Duration = Duration::from_secs(5);
+/// Where a URL names none.
+const USUAL_PORT: u16 = 27017;
 
 /// What a URL comes to, before anything is connected.
 #[derive(Debug)]
@@ -84,6 +88,36 @@ impl Plan {
             super::error::told(&error, super::error::Doing::Other, &self.hosts, &self.database)
         })?;
         Ok(Connected { client, _identity: kept })
+    }
+
+    /// What our own TLS finds wrong with the certificates, which the driver does not tell; none where that is nothing,
+    /// or where the URL asks for no TLS.
+    pub async fn look_closer(&self) -> Option<TlsError> {
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let parsed = ConnectionString::parse(self.url.as_str()).ok()?;
+        let (Some(Tls::Enabled(with)), HostInfo::HostIdentifiers(hosts)) = (parsed.tls, parsed.host_info)
+        else {
+            return None;
+        };
+        let ours = self.tls.clone();
+        let (tls_cert, tls_key) = match with.cert_key_file_path {
+            Some(path) => (Some(path), None),
+            None => (ours.tls_cert, ours.tls_key),
+        };
+        let ca_cert = with.ca_file_path.or(ours.ca_cert);
+        let tls = match tls::Tls::open(&TlsFiles { ca_cert, tls_cert, tls_key, ..TlsFiles::default() }) {
+            Ok(tls) => tls,
+            Err(error) => return Some(error),
+        };
+        for host in hosts {
+            let ServerAddress::Tcp { host, port } = host else { continue };
+            let Some(address) = Address::new(&host, port.unwrap_or(USUAL_PORT)) else { continue };
+            let probed = tokio::time::timeout(PATIENCE, net::probe(&address, &tls)).await;
+            if let Ok(Err(NetError::Tls { source, .. })) = probed {
+                return Some(source);
+            }
+        }
+        None
     }
 }
 

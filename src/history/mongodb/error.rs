@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
+use crate::sys::tls::TlsError;
+
 /// What went wrong, and what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum MongodbError {
@@ -25,6 +27,8 @@ pub enum MongodbError {
          the server, and whether both sides speak TLS"
     )]
     Tls { hosts: String, reason: String },
+    #[error("TLS with MongoDB at {hosts} failed: {source}")]
+    Certificate { hosts: String, source: TlsError },
     #[error(
         "MongoDB at {hosts} refused the user or password in url of section [history]: {reason}; user, password and \
          authSource must be those the server knows"

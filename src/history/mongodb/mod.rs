@@ -69,6 +69,8 @@ impl History {
         let database = self.database().await?;
         let find = database.run_command(doc! {"find": EVENTS, "limit": 1});
         self.within(LIMIT, Doing::Other, find).await?;
+        // Warns of certificates that end soon.
+        self.shared.plan.look_closer().await;
         Ok(format!("MongoDB at {}, database {}", self.shared.plan.hosts, self.shared.plan.database))
     }
 
@@ -97,10 +99,17 @@ impl History {
         doing: Doing,
         work: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<T, MongodbError> {
-        match tokio::time::timeout(limit, work.into_future()).await {
-            Ok(done) => done.map_err(|error| self.worded(&error, doing)),
-            Err(_) => Err(MongodbError::Silent { hosts: self.shared.plan.hosts.clone(), limit }),
+        let error = match tokio::time::timeout(limit, work.into_future()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(error)) => self.worded(&error, doing),
+            Err(_) => MongodbError::Silent { hosts: self.shared.plan.hosts.clone(), limit },
+        };
+        if !matches!(error, MongodbError::Tls { .. } | MongodbError::Unreachable { .. }) {
+            return Err(error);
         }
+        let hosts = self.shared.plan.hosts.clone();
+        let closer = self.shared.plan.look_closer().await;
+        Err(closer.map_or(error, |source| MongodbError::Certificate { hosts, source }))
     }
 
     fn worded(&self, error: &mongodb::error::Error, doing: Doing) -> MongodbError {
