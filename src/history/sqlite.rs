@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
 use super::latest::Latest;
 use super::{Document, Find, HistoryError};
-use crate::model::{Arch, Builder, Event, SrpmName, Status, Target};
+use crate::model::{Arch, Builder, Event, SrpmName, Status, Target, Timestamp};
 use crate::sys::sqlite::Database;
 
 const SCHEMA: &str = "
@@ -22,8 +22,11 @@ CREATE TABLE IF NOT EXISTS history (
   event TEXT NOT NULL                 -- as it came, JSON
 ) STRICT;
 CREATE INDEX IF NOT EXISTS history_builds ON history (build_id, arch) WHERE build_id IS NOT NULL;
-CREATE INDEX IF NOT EXISTS history_paths ON history (path);
-CREATE INDEX IF NOT EXISTS history_status ON history (status, target);
+CREATE INDEX IF NOT EXISTS history_names ON history (path, srpm);
+CREATE INDEX IF NOT EXISTS history_timestamps ON history (timestamp);
+CREATE INDEX IF NOT EXISTS history_status ON history (status);
+CREATE INDEX IF NOT EXISTS history_current ON history (status)
+  WHERE status != 'Done' AND (latest_build = 1 OR latest_build IS NULL);
 CREATE UNIQUE INDEX IF NOT EXISTS history_latest ON history (srpm, target, arch) WHERE latest_build = 1;
 CREATE TABLE IF NOT EXISTS builders (
   builder TEXT NOT NULL,
@@ -53,28 +56,7 @@ impl History {
     }
 
     pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {
-        let mut conditions = vec!["1"];
-        let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
-        if let Some(status) = find.status {
-            conditions.push("status = ?");
-            values.push(Box::new(status.as_str()));
-        }
-        if !find.all {
-            conditions.push("status != 'Done' AND (latest_build = 1 OR latest_build IS NULL)");
-        }
-        if let Some(target) = find.target {
-            conditions.push("target = ?");
-            values.push(Box::new(target.to_string()));
-        }
-        if let Some(id) = find.build_id {
-            conditions.push("build_id = ?");
-            values.push(Box::new(id.to_string()));
-        }
-        let limit = if find.limit == 0 { -1 } else { i64::from(find.limit) };
-        let query = format!(
-            "SELECT {COLUMNS} FROM history WHERE {} ORDER BY id DESC LIMIT {limit}",
-            conditions.join(" AND ")
-        );
+        let (query, values) = query_of(&find);
         let rows = self
             .database
             .read(move |sql| {
@@ -86,19 +68,23 @@ impl History {
         documents(rows)
     }
 
+    /// What says all of a name is looked up: an id, a timestamp. Any other part is looked for in all keys of an index.
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, HistoryError> {
+        let timestamp = part.split('/').find(|word| word.parse::<Timestamp>().is_ok()).map(str::to_owned);
         let part = part.to_owned();
         let rows = self
             .database
             .read(move |sql| {
-                let query = format!(
-                    "SELECT {COLUMNS} FROM history WHERE id IN
-                     (SELECT first_value(id) OVER
-                        (PARTITION BY path ORDER BY latest_build DESC, id DESC)
-                      FROM history WHERE instr(path, ?1) OR instr(srpm, ?1) OR build_id = ?1)
-                     ORDER BY id DESC"
-                );
-                select(sql, &query, &[&part])
+                let by_id = one_per_build(sql, "build_id = ?1", &[&part])?;
+                let names = "instr(path, ?1) OR instr(srpm, ?1)";
+                match timestamp {
+                    _ if !by_id.is_empty() => Ok(by_id),
+                    Some(at) => one_per_build(sql, &format!("timestamp = ?2 AND ({names})"), &[&part, &at]),
+                    None => {
+                        let which = format!("id IN (SELECT id FROM history WHERE {names})");
+                        one_per_build(sql, &which, &[&part])
+                    }
+                }
             })
             .await?;
         documents(rows)
@@ -142,6 +128,33 @@ impl History {
             .await?;
         Ok(signs.iter().map(|sign| serde_json::from_str(sign)).collect::<Result<_, _>>()?)
     }
+}
+
+/// What is wanted, as SQL. Every one of them stops at the limit: nothing is sorted, whatever the history's size.
+fn query_of(find: &Find) -> (String, Vec<Box<dyn ToSql + Send>>) {
+    let mut conditions = vec!["1"];
+    let mut values: Vec<Box<dyn ToSql + Send>> = Vec::new();
+    if let Some(status) = find.status {
+        conditions.push("status = ?");
+        values.push(Box::new(status.as_str()));
+    }
+    if !find.all {
+        conditions.push("status != 'Done' AND (latest_build = 1 OR latest_build IS NULL)");
+    }
+    if let Some(target) = &find.target {
+        conditions.push("target = ?");
+        values.push(Box::new(target.to_string()));
+    }
+    if let Some(id) = &find.build_id {
+        conditions.push("build_id = ?");
+        values.push(Box::new(id.to_string()));
+    }
+    let limit = if find.limit == 0 { -1 } else { i64::from(find.limit) };
+    let query = format!(
+        "SELECT {COLUMNS} FROM history WHERE {} ORDER BY id DESC LIMIT {limit}",
+        conditions.join(" AND ")
+    );
+    (query, values)
 }
 
 fn heard_of(sql: &Transaction, sign: &Builder, text: &str) -> rusqlite::Result<()> {
@@ -189,6 +202,17 @@ fn stored(row: &Row) -> rusqlite::Result<Stored> {
 
 fn select(sql: &Connection, query: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Stored>> {
     sql.prepare_cached(query)?.query_map(values, stored)?.collect()
+}
+
+/// Of each build that is meant its latest result, else any, else its newest document; newest first.
+fn one_per_build(sql: &Connection, which: &str, values: &[&dyn ToSql]) -> rusqlite::Result<Vec<Stored>> {
+    let query = format!(
+        "SELECT {COLUMNS} FROM history WHERE id IN
+         (SELECT first_value(id) OVER (PARTITION BY path ORDER BY latest_build DESC, id DESC)
+          FROM history WHERE {which})
+         ORDER BY id DESC"
+    );
+    select(sql, &query, values)
 }
 
 fn documents(rows: Vec<Stored>) -> Result<Vec<Document>, HistoryError> {
@@ -251,4 +275,30 @@ fn latest_stays(sql: &Transaction, event: &Event) -> rusqlite::Result<bool> {
         .query_row(params![event.srpm.as_str(), event.target.as_str(), event.arch.as_str()], outlasts)
         .optional()?;
     Ok(stays == Some(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_query_sorts_and_one_for_a_status_goes_by_an_index() {
+        let sql = Connection::open_in_memory().unwrap();
+        sql.execute_batch(SCHEMA).unwrap();
+        for all in [false, true] {
+            for status in Status::ALL.into_iter().map(Some).chain([None]) {
+                for target in [None, Some("t.x86_64".parse().unwrap())] {
+                    let (query, values) = query_of(&Find { all, status, target, limit: 50, build_id: None });
+                    let values: Vec<&dyn ToSql> =
+                        values.iter().map(|value| value.as_ref() as &dyn ToSql).collect();
+                    let mut plan = sql.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+                    let steps = plan.query_map(&*values, |row| row.get::<_, String>(3)).unwrap();
+                    let steps: Vec<String> = steps.map(Result::unwrap).collect();
+                    let wanted =
+                        if status.is_some() { "SEARCH history USING INDEX history_" } else { "SCAN history" };
+                    assert!(steps.len() == 1 && steps[0].starts_with(wanted), "{query}: {steps:?}");
+                }
+            }
+        }
+    }
 }
