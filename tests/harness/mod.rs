@@ -5,7 +5,9 @@
 
 pub mod beanstalkd;
 pub mod ca;
+pub mod ircd;
 pub mod keys;
+pub mod mail_server;
 pub mod mongodb;
 pub mod mosquitto;
 pub mod plans;

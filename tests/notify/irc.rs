@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::fields;
 use crate::harness::Root;
+use crate::harness::ircd::{Network, Ngircd, Reader, secret};
 use crate::harness::mosquitto::Mosquitto;
-use crate::ircd::{Network, Ngircd, Reader, secret};
 
 const CHANNELS: &str = "[irc_channels]\nfailed = #alerts\nmini* = #mini, #all\nc9.x86_64 = #all\n";
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::harness::mail_server::MailServer;
 use crate::harness::{Ask, Root, arch, eventually, srpm};
-use crate::server::MailServer;
 use crate::{fields, tell, told};
 
 /// A root that mails through `server`, with more lines for `[mail]` and sections after it.

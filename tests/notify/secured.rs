@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use crate::harness::beanstalkd::free_port;
 use crate::harness::ca::Ca;
+use crate::harness::mail_server::MailServer;
 use crate::harness::{Process, Root};
-use crate::server::MailServer;
 use crate::{fields, tell, told};
 
 fn mail(server: &MailServer, more: &str) -> String {
