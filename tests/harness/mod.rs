@@ -339,6 +339,7 @@ async fn submitted(site: &Site, srpm: &Path, scratch: bool) -> Submitted {
         target: "mini".parse().unwrap(),
         disttag: ".el9".parse().unwrap(),
         scratch,
+        mail: false,
         now: false,
         submitter: "tester".parse().unwrap(),
     };
