@@ -81,7 +81,11 @@ impl CheckConfig {
         if self.connect && roles.contains(&Role::Notifier) {
             checks.extend(mail(config).await);
         }
-        if self.connect && (roles.contains(&Role::Notifier) || roles.contains(&Role::Irc)) {
+        if self.connect && roles.contains(&Role::MqttSub) {
+            checks.extend(git(config).await);
+        }
+        let by_mqtt = [Role::Notifier, Role::Irc, Role::MqttSub];
+        if self.connect && by_mqtt.iter().any(|role| roles.contains(role)) {
             checks.extend(broker(config).await);
         }
         if self.connect && roles.contains(&Role::Irc) {
@@ -156,6 +160,13 @@ fn requests(config: &Config) -> Vec<Finding> {
     if config.scm.is_none() {
         findings.push(check::bad("requests: set git_url in section [scm]"));
     }
+    if let Some(helper) = config.scm.as_ref().and_then(|scm| scm.disttag_command.first())
+        && !on_path(helper)
+    {
+        findings.push(check::bad(format!(
+            "requests: there is no program {helper}, which disttag_command in section [scm] names"
+        )));
+    }
     findings.push(match &config.mqtt {
         None => check::bad("requests: set host in section [mqtt]"),
         Some(broker) => match Tls::open(&broker.tls) {
@@ -212,6 +223,26 @@ async fn sources(config: &Config, tls: &Tls) -> Option<Finding> {
     })
 }
 
+/// Whether the servers of packages and of their sources answer, as far as they speak HTTP.
+async fn git(config: &Config) -> Vec<Finding> {
+    let Some(scm) = &config.scm else { return Vec::new() };
+    let http = Tls::open(&scm.tls).map_err(|error| error.to_string());
+    let http = http.and_then(|tls| Http::new(&tls).map_err(|error| error.to_string()));
+    let http = match http {
+        Ok(http) => http,
+        Err(why) => return vec![finding(false, &format!("requests: {why}"))],
+    };
+    let mut findings = Vec::new();
+    for url in scm.http_urls() {
+        findings.push(match http.answers(&url).await {
+            Ok(status) if status < 500 => finding(true, &format!("requests: {url} answers")),
+            Ok(status) => finding(false, &format!("requests: {url} answers with HTTP status {status}")),
+            Err(why) => finding(false, &format!("requests: {url}: {why}")),
+        });
+    }
+    findings
+}
+
 /// Whether the mail server lets us in.
 async fn mail(config: &Config) -> Option<Finding> {
     let mail = config.mail.as_ref()?;
@@ -234,7 +265,7 @@ async fn broker(config: &Config) -> Option<Finding> {
                 subscriptions: Vec::new(),
                 hello: None,
             });
-            mqtt.connected().await.map_err(|error| error.to_string())
+            mqtt.tried().await.map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
     };
