@@ -4,6 +4,7 @@
 mod harness;
 
 mod irc;
+mod journal;
 mod logfile;
 mod mail;
 mod results;
