@@ -17,8 +17,8 @@ libdir = $(DESTDIR)$(PREFIX)/lib
 old_names = reimzul_submit.py reimzul_query reimzul_fix_build reimzul_client submit_repogen.py stats.py
 shell_scripts = tools/install-deps tools/python-env examples/demo examples/build-all examples/common.bash .ci/run
 python_scripts = examples/mini-distro/mini-distro examples/mini-distro/host-target \
-	examples/packages/fetch-source tests/metadata/describe.py tests/notify/mail_server.py \
-	tests/mongodb/old_fleet.py tests/mixed/old_site.py
+	examples/packages/fetch-source tests/metadata/describe.py tests/harness/mail_server.py \
+	tests/mongodb/old_fleet.py tests/mixed/old_site.py tests/remote/git_server.py
 
 .PHONY: help build install demo examples test bench lint fmt clean-demo deps fixtures \
 	check-format check-clippy check-licenses check-scripts check-ansible

@@ -167,7 +167,7 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("queue", &["url"]),
     ("history", &["url"]),
     ("sign", &["stage", "url", "timeout", "key", "passphrase_file", "public_key"]),
-    ("scm", &["git_url", "lookaside_url", "disttag_command"]),
+    ("scm", &["git_url", "lookaside_url", "disttag_command", "ca_cert", "tls_cert", "tls_key"]),
     ("policy", &["ca_cert", "allow", "groups", "allow_unsigned", "max_age", "audit_log"]),
     ("notifier", &["give_up_after"]),
     (
@@ -289,7 +289,7 @@ impl Config {
             history: values.history(&root)?,
             mqtt: values.broker(&root)?,
             signing: values.signing(&root)?,
-            scm: values.scm()?,
+            scm: values.scm(&root)?,
             policy: values.policy(&root, &logfile)?,
         })
     }

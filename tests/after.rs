@@ -227,6 +227,7 @@ async fn a_killed_mover_moves_nothing_twice_and_loses_nothing() {
             target: "mini".parse().unwrap(),
             disttag: "".parse().unwrap(),
             scratch: false,
+            mail: false,
             now: false,
             submitter: "tester".parse().unwrap(),
         };

@@ -211,6 +211,7 @@ async fn what_is_protected_or_followed_stays() {
         target: "mini".parse().unwrap(),
         disttag: "".parse().unwrap(),
         scratch: false,
+        mail: false,
         now: false,
         submitter: "tester".parse().unwrap(),
     };

@@ -146,6 +146,13 @@ fn requests(config: &Config) -> Vec<Finding> {
     if config.scm.is_none() {
         findings.push(check::bad("requests: set git_url in section [scm]"));
     }
+    if let Some(helper) = config.scm.as_ref().and_then(|scm| scm.disttag_command.first())
+        && !on_path(helper)
+    {
+        findings.push(check::bad(format!(
+            "requests: there is no program {helper}, which disttag_command in section [scm] names"
+        )));
+    }
     findings.push(match &config.mqtt {
         None => check::bad("requests: set host in section [mqtt]"),
         Some(broker) => match Tls::open(&broker.tls) {

@@ -58,6 +58,9 @@ pub struct Request {
     /// Only try it: into no repository, not signed
     #[arg(long)]
     scratch: bool,
+    /// Be mailed of the scratch build's result, where the site does that
+    #[arg(long, requires = "scratch")]
+    mail: bool,
     /// Wait for the results
     #[arg(long)]
     wait: bool,
@@ -118,6 +121,7 @@ impl Request {
                 disttag: self.disttag.parse().map_err(|error| usage(&error))?,
                 sources_dir: self.sources.parse().map_err(|error| usage(&error))?,
                 scratch: self.scratch,
+                mail: self.mail,
             });
         }
         Ok(requests)

@@ -35,6 +35,9 @@ pub struct Submit {
     srpm: PathBuf,
     #[command(flatten)]
     what: What,
+    /// Be mailed of the scratch build's result, where the site does that
+    #[arg(long, requires = "scratch")]
+    mail: bool,
     /// Ahead of all that were submitted without
     #[arg(long)]
     now: bool,
@@ -79,6 +82,7 @@ impl What {
             target: self.target.parse::<Target>().map_err(|error| usage(&error))?,
             disttag: self.disttag.parse::<Disttag>().map_err(|error| usage(&error))?,
             scratch: self.scratch,
+            mail: false,
             now,
             submitter: login_name(),
         })
@@ -87,7 +91,7 @@ impl What {
 
 impl Submit {
     pub async fn run(self, config: Config, as_json: bool) -> Done {
-        let request = self.what.request(self.srpm, self.now)?;
+        let request = Request { mail: self.mail, ..self.what.request(self.srpm, self.now)? };
         let busy = Board::new(as_json).busy_if_long("reading the source RPM");
         let accepted = submit::accept(&config.layout, &request)?;
         // A request that is refused makes no root.

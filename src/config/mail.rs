@@ -19,7 +19,7 @@ pub struct MailOptions {
     /// Who hears of an arch's results.
     pub recipients: BTreeMap<String, Vec<Mailbox>>,
     pub when: MailWhen,
-    /// Where submitters have their mail, if they are to hear of their scratch builds.
+    /// Where submitters have their mail, if they may ask to hear of their scratch builds.
     pub scratch_domain: Option<String>,
 }
 

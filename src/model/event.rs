@@ -39,6 +39,9 @@ pub struct Event {
     pub extra: Map<String, Value>,
 }
 
+/// The name of the field, true, in the jobs and events of a scratch build whose submitter asks for a mail about it.
+pub const MAIL: &str = "mail";
+
 /// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
 /// a field twice would make the whole unreadable.
 const OWN_FIELDS: [&str; 28] = [
@@ -116,6 +119,11 @@ impl Event {
             evr: self.evr.clone(),
             arch: self.arch,
         }
+    }
+
+    /// Whether its submitter asks for a mail about it.
+    pub fn is_to_be_mailed(&self) -> bool {
+        self.extra.get(MAIL) == Some(&Value::Bool(true))
     }
 
     /// What makes it the same event when it is told twice: build, arch and status.

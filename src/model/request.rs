@@ -9,6 +9,7 @@
 //! | `sources_dir` | where the lookaside has the sources, if not below the branch's name; may be empty |
 //! | `scratch` | a boolean |
 //! | `submitter` | the CN of the certificate |
+//! | `mail` | `true` where the submitter asks for a mail about a scratch build; else it is absent |
 //! | `nonce` | see [`Nonce`]: what the request is known by |
 //! | `time` | when it was made: RFC 3339, UTC |
 //! | `certificate` | the submitter's certificate and the CAs between it and the trusted one, PEM |
@@ -43,6 +44,9 @@ pub struct Request {
     pub sources_dir: SourcesDir,
     #[serde(default)]
     pub scratch: bool,
+    /// Ours; without it a message is as an old client's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mail: bool,
 }
 
 /// What proves who asks.

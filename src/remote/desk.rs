@@ -293,6 +293,7 @@ impl Desk {
             target: asked.target.clone(),
             disttag: made.map_or(&asked.disttag, |made| &made.disttag).clone(),
             scratch: asked.scratch,
+            mail: asked.mail,
             now: false,
             submitter: entry.who.clone(),
         };

@@ -63,4 +63,22 @@ mod tests {
             assert!(!fits(pattern, text), "{pattern} {text}");
         }
     }
+
+    #[test]
+    fn a_rule_is_about_names_or_groups_and_one_that_allows_is_enough() {
+        let text = "[policy]\ngroups =\n    core: bob, Carol Doe\nallow =\n    @core | c9 | x86_64 | * | all\n    \
+            * | c9 | * | hello | scratch\n";
+        let policy = crate::config::Config::from_text(text, None, None).unwrap().policy;
+        let may = |who: &str, arch: &str, pkg: &str, scratch: bool| {
+            let asked = serde_json::json!({"pkg": pkg, "git_branch": "c9", "arch": arch, "submitter": who,
+                "target": "c9", "scratch": scratch});
+            let request: Request = serde_json::from_value(asked).unwrap();
+            check(&policy, &who.parse().unwrap(), &request).is_ok()
+        };
+        assert!(may("bob", "x86_64", "bash", false) && may("Carol Doe", "x86_64", "bash", true));
+        assert!(may("bob", "aarch64", "hello", true) && may("alice", "x86_64", "hello", true));
+        assert!(!may("bob", "aarch64", "bash", false), "another arch than the group's");
+        assert!(!may("alice", "x86_64", "hello", false), "no scratch build");
+        assert!(!may("core", "x86_64", "bash", false), "a group's name is nobody's");
+    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use crate::model::arch::UnknownArch;
+use crate::model::event::MAIL;
 use crate::model::job::Predecessor;
 use crate::model::name::BadName;
 use crate::model::{
@@ -56,6 +57,8 @@ pub struct Request {
     pub target: Target,
     pub disttag: Disttag,
     pub scratch: bool,
+    /// The submitter is to be mailed of a scratch build.
+    pub mail: bool,
     /// Ahead of the others.
     pub now: bool,
     pub submitter: Submitter,
@@ -156,11 +159,14 @@ pub async fn enqueue(queue: &Queue, stamps: &Stamps, accepted: &Accepted) -> Res
 pub async fn prepare(
     stamps: &Stamps,
     accepted: &Accepted,
-    extra: Map<String, Value>,
+    mut extra: Map<String, Value>,
 ) -> Result<(BuildJob, BuildPath), SubmitError> {
     let Accepted { request, srpm, arch, target, pkgname, evr, sha256, from: _, after } = accepted.clone();
     let stamp = stamps.next(&target, pkgname.clone(), evr.clone(), sha256).await?;
     let path = BuildPath { target: target.clone(), pkgname, timestamp: stamp.timestamp, evr, arch };
+    if request.mail {
+        extra.insert(MAIL.to_owned(), true.into());
+    }
     let job = BuildJob {
         srpm,
         arch,

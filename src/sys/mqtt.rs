@@ -126,6 +126,11 @@ impl Mqtt {
         self.until(|link| *link == Link::Up).await
     }
 
+    /// Waits for the first try to connect, however it ends.
+    pub async fn tried(&self) -> Result<(), MqttError> {
+        self.until(|link| *link != Link::Coming).await
+    }
+
     async fn until(&self, is_enough: impl FnMut(&Link) -> bool) -> Result<(), MqttError> {
         let mut link = self.link.clone();
         let _ = tokio::time::timeout(PATIENCE, link.wait_for(is_enough)).await;
@@ -138,7 +143,7 @@ impl Mqtt {
         if !is_topic(topic) {
             return Err(MqttError::Topic { topic: topic.escape_debug().take(100).collect() });
         }
-        self.until(|link| *link != Link::Coming).await?;
+        self.tried().await?;
         let unacknowledged = |reason: &dyn std::fmt::Display| MqttError::Unacknowledged {
             address: self.address.clone(),
             reason: reason.to_string(),

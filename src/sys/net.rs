@@ -81,15 +81,30 @@ pub type Stream = Box<dyn Wire>;
 
 /// Connects, through TLS where it is given.
 pub async fn connect(address: &Address, tls: Option<&Tls>) -> Result<Stream, NetError> {
-    let silent = |_| NetError::Silent { address: address.clone() };
-    let tcp = tokio::time::timeout(PATIENCE, TcpStream::connect((address.host.as_str(), address.port)))
+    let tcp = dial(address).await?;
+    match tls {
+        Some(tls) => secure(address, tls, tcp).await,
+        None => Ok(Box::new(tcp)),
+    }
+}
+
+/// A plain connection, for protocols that begin without TLS.
+pub(super) async fn dial(address: &Address) -> Result<TcpStream, NetError> {
+    let connected = TcpStream::connect((address.host.as_str(), address.port));
+    let tcp = tokio::time::timeout(PATIENCE, connected)
         .await
-        .map_err(silent)?
+        .map_err(|_| NetError::Silent { address: address.clone() })?
         .map_err(|source| NetError::Connect { address: address.clone(), source })?;
     // Requests are short and waited for.
     let _ = tcp.set_nodelay(true);
-    let Some(tls) = tls else { return Ok(Box::new(tcp)) };
-    let secured = tokio::time::timeout(PATIENCE, tls.handshake(&address.host, tcp)).await.map_err(silent)?;
+    Ok(tcp)
+}
+
+/// Goes on through TLS.
+pub(super) async fn secure(address: &Address, tls: &Tls, tcp: TcpStream) -> Result<Stream, NetError> {
+    let secured = tokio::time::timeout(PATIENCE, tls.handshake(&address.host, tcp))
+        .await
+        .map_err(|_| NetError::Silent { address: address.clone() })?;
     secured.map_err(|source| NetError::Tls { address: address.clone(), source })
 }
 

@@ -12,8 +12,10 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Certificate, CertificateStore, Tls, TlsParameters};
 use lettre::transport::smtp::extension::ClientId;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 
-use super::net::Address;
+use super::net::{self, Address, NetError};
 use super::process::node_name;
 use super::tls::{self, TlsError, TlsFiles};
 
@@ -21,6 +23,8 @@ use super::tls::{self, TlsError, TlsFiles};
 /// for the end of the data alone; one that takes so long is as good as down, and nobody but mail waits for it).
 const CONNECT: Duration = Duration::from_secs(20);
 const PATIENCE: Duration = Duration::from_secs(600);
+/// More than any line of a relay's has (RFC 5321, section 4.5.3.1.5).
+const LONGEST_LINE: u64 = 4096;
 
 /// How the connection is secured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,7 +82,8 @@ impl Options {
         let transport = self.transport()?;
         let sent = tokio::time::timeout(PATIENCE, transport.send_raw(&envelope, &mail.formatted())).await;
         match sent {
-            Ok(sent) => sent.map(drop).map_err(|error| self.told(&error)),
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.told(&error).await),
             Err(_) => Err(self.down(format!("it took longer than {} minutes", PATIENCE.as_secs() / 60))),
         }
     }
@@ -88,7 +93,7 @@ impl Options {
         match self.transport()?.test_connection().await {
             Ok(true) => Ok(format!("the mail server {} lets us in", self.address)),
             Ok(false) => Err(self.down("it does not answer as a mail server".into())),
-            Err(error) => Err(self.told(&error)),
+            Err(error) => Err(self.told(&error).await),
         }
     }
 
@@ -111,37 +116,38 @@ impl Options {
         Ok(builder.build())
     }
 
+    fn files(&self) -> TlsFiles {
+        TlsFiles { section: "mail", ca_cert: self.ca_cert.clone(), ..TlsFiles::default() }
+    }
+
     /// Read anew for each mail: certificates are renewed while we run.
     fn tls(&self) -> Result<TlsParameters, SmtpError> {
         let mut builder = TlsParameters::builder(self.address.host.clone());
         if let Some(path) = &self.ca_cert {
-            let unreadable = |error: &dyn std::error::Error| {
-                self.down(format!("cannot read the CA {}: {error}", path.display()))
+            // What is wrong with the file, it says as for all others.
+            tls::Tls::open(&self.files()).map_err(|error| self.down(error.to_string()))?;
+            let unusable = |error: &dyn std::error::Error| {
+                self.down(format!("the CA in {} cannot be used: {error}", path.display()))
             };
-            let pem = std::fs::read(path).map_err(|error| unreadable(&error))?;
-            let certificate = Certificate::from_pem(&pem).map_err(|error| unreadable(&error))?;
+            let pem = std::fs::read(path).map_err(|error| unusable(&error))?;
+            let certificate = Certificate::from_pem(&pem).map_err(|error| unusable(&error))?;
             builder = builder.certificate_store(CertificateStore::None).add_root_certificate(certificate);
         }
-        builder.build().map_err(|error| self.told(&error))
+        builder.build().map_err(|error| self.down(error.to_string()))
     }
 
     fn down(&self, reason: String) -> SmtpError {
         SmtpError::Down { address: self.address.clone(), reason }
     }
 
-    fn told(&self, error: &SmtpFault) -> SmtpError {
-        let address = self.address.clone();
-        let files = TlsFiles { section: "mail", ca_cert: self.ca_cert.clone(), ..TlsFiles::default() };
-        let reason = match (tls::find(error, &files), error.source()) {
-            (Some(TlsError::Other(why)), _) => {
-                format!(
-                    "no TLS could be agreed on: {why}; correct security, port or ca_cert in section [mail]"
-                )
-            }
-            (Some(told), _) => told.to_string(),
-            (None, Some(source)) => source.to_string(),
-            (None, None) => error.to_string(),
+    async fn told(&self, error: &SmtpFault) -> SmtpError {
+        let found = tls::find(error, &self.files());
+        let reason = match found {
+            Some(TlsError::Other(why)) => self.why_no_tls(&why).await,
+            Some(told) => told.to_string(),
+            None => error.source().map_or_else(|| error.to_string(), ToString::to_string),
         };
+        let address = self.address.clone();
         let Some(code) = error.status().map(u16::from) else { return SmtpError::Down { address, reason } };
         let reason = format!("{code} {reason}");
         match code {
@@ -151,4 +157,45 @@ impl Options {
             _ => SmtpError::Later { address, reason },
         }
     }
+
+    /// lettre's TLS says neither whose certificate it met nor what to do about it. Ours does, so it has a look, too.
+    async fn why_no_tls(&self, why: &str) -> String {
+        match tokio::time::timeout(CONNECT, self.shake_hands()).await {
+            Ok(Err(NetError::Tls { source, .. })) if !matches!(source, TlsError::Other(_)) => {
+                source.to_string()
+            }
+            _ => format!(
+                "no TLS could be agreed on: {why}; correct security, port or ca_cert in section [mail]"
+            ),
+        }
+    }
+
+    /// Connects as far as TLS.
+    async fn shake_hands(&self) -> Result<(), NetError> {
+        let address = self.address.clone();
+        let mut tcp = net::dial(&self.address).await?;
+        if self.security == Security::Starttls {
+            let begun = begin_tls(&mut tcp).await;
+            begun.map_err(|source| NetError::Connect { address: address.clone(), source })?;
+        }
+        let tls = tls::Tls::open(&self.files()).map_err(|source| NetError::Tls { address, source })?;
+        net::secure(&self.address, &tls, tcp).await.map(drop)
+    }
+}
+
+/// Brings a connection to where TLS begins (RFC 3207, section 4). A server that refuses will not shake hands.
+async fn begin_tls(tcp: &mut TcpStream) -> std::io::Result<()> {
+    let mut stream = BufReader::new(tcp);
+    for command in ["", &format!("EHLO {}\r\n", node_name()), "STARTTLS\r\n"] {
+        stream.get_mut().write_all(command.as_bytes()).await?;
+        let mut line = String::new();
+        // All lines of an answer but the last have a dash after their number (RFC 5321, section 4.2.1).
+        while line.is_empty() || line.as_bytes().get(3) == Some(&b'-') {
+            line.clear();
+            if (&mut stream).take(LONGEST_LINE).read_line(&mut line).await? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,9 @@
 
 pub mod beanstalkd;
 pub mod ca;
+pub mod ircd;
 pub mod keys;
+pub mod mail_server;
 pub mod mongodb;
 pub mod mosquitto;
 pub mod plans;
@@ -337,6 +339,7 @@ async fn submitted(site: &Site, srpm: &Path, scratch: bool) -> Submitted {
         target: "mini".parse().unwrap(),
         disttag: ".el9".parse().unwrap(),
         scratch,
+        mail: false,
         now: false,
         submitter: "tester".parse().unwrap(),
     };

@@ -1,6 +1,7 @@
 //! A mosquitto of the tests' own, with TLS and client certificates, on a free port, its persistence in a temporary
 //! folder; it goes with the value.
 
+use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,14 +27,26 @@ pub struct Mosquitto {
     child: Mutex<Option<Child>>,
 }
 
+/// With the paths of docs/requests.md. Users are the certificates' names.
+const CONFIG: &str = "listener 8883\ncafile /etc/mosquitto/reimzul-ca.pem\ncertfile /etc/mosquitto/server.pem\n\
+    keyfile /etc/mosquitto/server.key\nrequire_certificate true\nuse_identity_as_username true\n\
+    acl_file /etc/mosquitto/reimzul.acl\npersistence true\npersistence_location /var/lib/mosquitto/\n\
+    max_queued_messages 100000\n";
+
 impl Mosquitto {
     /// Who has a certificate may read and write everything.
     pub fn start() -> Mosquitto {
-        Mosquitto::start_with("pattern readwrite #\n")
+        Mosquitto::configured(CONFIG, "pattern readwrite #\n")
     }
 
-    /// With this text as its ACL file (mosquitto.conf(5)); users are the certificates' names.
-    pub fn start_with(acl: &str) -> Mosquitto {
+    /// As docs/requests.md has it.
+    pub fn documented() -> Mosquitto {
+        let page = include_str!("../../docs/requests.md");
+        Mosquitto::configured(&block(page, "listener 8883"), &block(page, "user controller.example.org"))
+    }
+
+    /// With these texts as its configuration and its ACL file (mosquitto.conf(5)).
+    fn configured(config: &str, acl: &str) -> Mosquitto {
         let folder = tempfile::Builder::new().prefix("reimzul-mosquitto-").tempdir().unwrap();
         let broker =
             Mosquitto { port: free_port(), folder, ca: Ca::new("Broker CA"), child: Mutex::new(None) };
@@ -41,14 +54,18 @@ impl Mosquitto {
         std::fs::write(path("ca.pem"), broker.ca.pem()).unwrap();
         std::fs::write(path("server.pem"), broker.ca.sign("broker", "127.0.0.1", (-1, 365))).unwrap();
         std::fs::write(path("acl"), acl).unwrap();
-        let folder = broker.folder.path().display();
-        let text = format!(
-            "user root\nlistener {} 127.0.0.1\ncafile {folder}/ca.pem\ncertfile {folder}/server.pem\n\
-             keyfile {folder}/server.pem\nrequire_certificate true\nuse_identity_as_username true\n\
-             acl_file {folder}/acl\npersistence true\npersistence_location {folder}/\n\
-             max_queued_messages 100000\nlog_dest file {folder}/log\n",
-            broker.port
-        );
+        let mut text = format!("user root\n{config}log_dest file {}\nlog_type all\n", path("log").display());
+        for (documented, ours) in [
+            ("listener 8883", format!("listener {} 127.0.0.1", broker.port)),
+            ("/etc/mosquitto/reimzul-ca.pem", path("ca.pem").display().to_string()),
+            ("/etc/mosquitto/server.pem", path("server.pem").display().to_string()),
+            ("/etc/mosquitto/server.key", path("server.pem").display().to_string()),
+            ("/etc/mosquitto/reimzul.acl", path("acl").display().to_string()),
+            ("/var/lib/mosquitto/", path("").display().to_string()),
+        ] {
+            assert!(text.contains(documented), "{documented} is not in {text}");
+            text = text.replace(documented, &ours);
+        }
         std::fs::write(path("mosquitto.conf"), text).unwrap();
         broker.begin();
         broker
@@ -125,6 +142,28 @@ impl Mosquitto {
         }
     }
 
+    /// How many messages on a topic it has acknowledged to clients whose names begin so, by its own log.
+    pub fn acknowledged(&self, client: &str, topic: &str) -> usize {
+        let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap();
+        let topic = format!("'{topic}'");
+        let (mut open, mut number) = (BTreeSet::new(), 0);
+        for line in log.lines() {
+            // Received PUBLISH from CLIENT (d0, q1, r0, m5, 'TOPIC', ... (712 bytes))
+            // Sending PUBACK to CLIENT (m5, rc0)
+            let words: Vec<&str> = line.split([' ', ',', '(']).filter(|word| !word.is_empty()).collect();
+            match words.as_slice() {
+                [_, "Received", "PUBLISH", "from", who, _, _, _, id, on, ..] if *on == topic => {
+                    open.insert((*who, *id));
+                }
+                [_, "Sending", "PUBACK", "to", who, id, ..] if who.starts_with(client) => {
+                    number += usize::from(open.remove(&(*who, *id)));
+                }
+                _ => {}
+            }
+        }
+        number
+    }
+
     /// SIGTERM: it writes down what it holds.
     pub fn terminate(&self) {
         self.end(Signal::SIGTERM);
@@ -147,6 +186,13 @@ impl Drop for Mosquitto {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// A block of code in a page, which begins with this line.
+fn block(page: &str, first: &str) -> String {
+    let lines = page.lines().skip_while(|line| line.trim() != first);
+    let block = lines.take_while(|line| line.is_empty() || line.starts_with("    "));
+    block.fold(String::new(), |text, line| text + line.trim() + "\n")
 }
 
 /// What comes next.

@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::fields;
 use crate::harness::Root;
+use crate::harness::ircd::{Network, Ngircd, Reader, secret};
 use crate::harness::mosquitto::Mosquitto;
-use crate::ircd::{Network, Ngircd, Reader, secret};
 
 const CHANNELS: &str = "[irc_channels]\nfailed = #alerts\nmini* = #mini, #all\nc9.x86_64 = #all\n";
 
@@ -134,4 +134,30 @@ async fn many_results_at_once_are_one_line_and_a_taken_name_or_a_kick_is_no_end(
     })
     .await;
     role.stop();
+}
+
+#[tokio::test]
+async fn no_more_lines_go_at_once_than_a_server_bears_that_throws_out_who_floods() {
+    let (broker, network) = (Mosquitto::start(), Network::start());
+    let channels: Vec<String> = (0..8).map(|number| format!("#c{number}")).collect();
+    let sections = format!(
+        "{}[irc]\nhost = 127.0.0.1\nport = {}\ntls = no\n[irc_channels]\n* = {}\n",
+        broker.section("bot", "reimzul"),
+        network.port,
+        channels.join(", ")
+    );
+    let root = Root::with(&sections);
+    let names: Vec<&str> = channels.iter().map(String::as_str).collect();
+    let reader = Reader::join(network.port, "reader", &[]);
+    reader.put(&format!("JOIN {}", names.join(",")));
+    let mut role = root.start(&["irc"]);
+    role.until_it_says("on the IRC server");
+    let (client, _) = broker.client("notifier", &[]);
+    publish(&client, &fields("hello", "Success")).await;
+    for channel in names {
+        assert_eq!(reader.hears(channel, 1).await.len(), 1);
+    }
+    role.terminate();
+    let (code, said) = role.ended();
+    assert!(code == Some(0) && !said.contains("trying again"), "{said}");
 }

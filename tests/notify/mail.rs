@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::harness::mail_server::MailServer;
 use crate::harness::{Ask, Root, arch, eventually, srpm};
-use crate::server::MailServer;
 use crate::{fields, tell, told};
 
 /// A root that mails through `server`, with more lines for `[mail]` and sections after it.
@@ -179,16 +179,24 @@ async fn who_is_refused_keeps_no_mail_from_others_and_is_buried_in_the_end() {
 }
 
 #[tokio::test]
-async fn failures_only_and_scratch_builds_to_their_submitter_where_that_is_asked() {
+async fn failures_only_and_scratch_builds_to_the_submitter_who_asks_for_it() {
     let server = MailServer::start(&[]);
     let root = root(&server, "mail = failures\nscratch_domain = users.example.org");
     let (site, roles) = (root.site(), root.start(&["notifier"]));
-    let mut scratch = fields("scratch", "Failed");
-    scratch["scratch"] = json!(true);
-    let mut odd = fields("odd", "Failed");
-    odd["scratch"] = json!(true);
-    odd["submitter"] = json!("two words <x@y>");
-    for event in [&fields("good", "Success"), &scratch, &odd, &fields("bad", "Failed")] {
+    let scratch = |name: &str, mail: Value, submitter: &str| {
+        let mut event = fields(name, "Failed");
+        (event["scratch"], event["mail"], event["submitter"]) = (json!(true), mail, json!(submitter));
+        event
+    };
+    let events = [
+        fields("good", "Success"),
+        scratch("asked", json!(true), "kb"),
+        scratch("not", json!(false), "alice"),
+        scratch("no-word", json!("true"), "bob"),
+        scratch("odd", json!(true), "two words <x@y>"),
+        fields("bad", "Failed"),
+    ];
+    for event in &events {
         tell(&site, event).await;
     }
     told(&site).await;
@@ -196,6 +204,66 @@ async fn failures_only_and_scratch_builds_to_their_submitter_where_that_is_asked
     let mails = server.mails();
     let to: Vec<String> = mails.iter().map(|mail| mail["to"].to_string()).collect();
     assert_eq!(to, [r#"["kb@users.example.org"]"#, r#"["a@example.org","b@example.org"]"#]);
+}
+
+#[tokio::test]
+async fn a_submitter_is_mailed_of_a_scratch_build_by_asking_for_it_with_the_submission() {
+    let server = MailServer::start(&[]);
+    let root = root(&server, "scratch_domain = users.example.org");
+    let (site, roles) = (root.site(), root.start_all());
+    let srpm = srpm("hello", 1).display().to_string();
+    let submit = |more: &[&str]| {
+        let submit = ["submit", "-s", &srpm, "-t", "mini", "-a", arch(), "--wait"];
+        root.run(&[&submit[..], more].concat())
+    };
+    let refused = submit(&["--mail"]);
+    assert!(refused.code == 2 && refused.err.contains("--scratch"), "{refused:?}");
+    submit(&["--scratch"]).ok();
+    submit(&["--scratch", "--mail"]).ok();
+    site.quiet().await;
+    roles.stop();
+    let mails = server.mails();
+    let [mail] = mails.as_slice() else { panic!("{mails:?}") };
+    let user = nix::unistd::User::from_uid(nix::unistd::getuid()).unwrap().unwrap().name;
+    assert_eq!(mail["to"], json!([format!("{user}@users.example.org")]));
+}
+
+#[tokio::test]
+async fn what_has_failed_for_a_day_is_buried_and_shown_and_not_a_second_sooner() {
+    let mut server = MailServer::prepare(&[]);
+    let root = root(&server, "");
+    let site = root.site();
+    let database = rusqlite::Connection::open(root.join("reimzul.db")).unwrap();
+    // As if the first failure were so many seconds ago; a notifier that is started anew tries at once.
+    let fails_again = async |seconds: i64| {
+        let change = "UPDATE outbox SET since = since - 1000 * ?1 WHERE sink = 'mail'";
+        database.execute(change, [seconds]).unwrap();
+        let count = "SELECT failures FROM outbox WHERE sink = 'mail'";
+        let failures = || database.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap_or_default();
+        let before = failures();
+        let roles = root.start(&["notifier"]);
+        eventually("one more failure", async || (failures() > before).then_some(())).await;
+        roles.stop();
+    };
+    tell(&site, &fields("hello", "Success")).await;
+    fails_again(0).await;
+    fails_again(86_400 - 120).await;
+    let waits = root.run(&["stats"]).ok().out;
+    assert!(waits.contains("mail: 1 undelivered, since the mail server localhost:"), "{waits}");
+    fails_again(120).await;
+    let buried = root.run(&["stats"]).ok().out;
+    assert!(buried.contains("mail: 1 buried, since the mail server localhost:"), "{buried}");
+    assert!(buried.contains("kick --sink mail"), "{buried}");
+    // It is tried no longer, until somebody asks for it.
+    server.begin();
+    let roles = root.start(&["notifier"]);
+    tell(&site, &fields("other", "Success")).await;
+    server.has(1).await;
+    assert_eq!(root.run(&["kick", "--sink", "mail"]).ok().out, "1 notification tried again\n");
+    server.has(2).await;
+    told(&site).await;
+    roles.stop();
+    assert!(text(&server.mails()[1], "subject").contains(" hello-1-1.src.rpm "));
 }
 
 #[tokio::test]

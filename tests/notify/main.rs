@@ -4,12 +4,11 @@
 mod harness;
 
 mod irc;
-mod ircd;
+mod journal;
 mod logfile;
 mod mail;
 mod results;
 mod secured;
-mod server;
 
 use reimzul::model::Event;
 use reimzul::queue::{NOTIFY, NewJob, PRIORITY_FOLLOW_UP};

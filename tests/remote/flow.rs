@@ -1,11 +1,13 @@
 //! From a branch to RPMs in the repository.
 
 use reimzul::sys::fs::hex;
+use serde_json::{Map, Value, json};
 use sha1::Sha1;
 use sha2::{Digest, Sha512};
 
+use crate::harness::mosquitto::next;
 use crate::harness::{eventually, listed};
-use crate::stand::{POLICY, Stand, spec};
+use crate::stand::{POLICY, Stand, git, spec};
 
 const PACKAGES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/packages");
 
@@ -13,8 +15,8 @@ fn example(name: &str) -> Vec<u8> {
     std::fs::read(format!("{PACKAGES}/{name}")).unwrap()
 }
 
-/// libgreet as it would be in an old site's git: sources beside a `.libgreet.metadata`; and greet in dist-git's way.
-fn packages(stand: &Stand) {
+/// libgreet as it would be in an old site's git: sources beside a `.libgreet.metadata`.
+pub fn libgreet(stand: &Stand) {
     let makefile = example("libgreet/Makefile");
     let source = example("libgreet/libgreet.c");
     let sha1 = hex(&Sha1::digest(&source));
@@ -32,6 +34,10 @@ fn packages(stand: &Stand) {
             ("SOURCES/test-libgreet.c", &example("libgreet/test-libgreet.c")),
         ],
     );
+}
+
+/// greet in dist-git's way.
+fn greet(stand: &Stand) {
     let source = example("greet/greet.c");
     let sha512 = hex(&Sha512::digest(&source));
     stand.upload(&format!("greet/greet.c/sha512/{sha512}/greet.c"), &source);
@@ -51,11 +57,9 @@ fn packages(stand: &Stand) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_for_a_real_package_ends_as_rpms_in_the_repository() {
     let stand = Stand::new("overlay", POLICY);
-    let made = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
-    let text = std::fs::read_to_string(made.join("mini.x86_64.repo")).expect("`make fixtures` makes it");
-    let text = text.replace("$root/mini-distro", &made.display().to_string());
-    stand.root.write("targets/mini.x86_64.repo", &text);
-    packages(&stand);
+    stand.add_mini_distro();
+    libgreet(&stand);
+    greet(&stand);
     let _roles = stand.root.start(&["all"]);
 
     let ran =
@@ -103,7 +107,7 @@ async fn a_request_for_a_real_package_ends_as_rpms_in_the_repository() {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_source_rpm_serves_all_arches_and_what_cannot_be_made_is_told() {
     let stand = Stand::new("null", POLICY);
-    stand.repository("tiny", "c9", "x", &[("SPECS/tiny.spec", spec("tiny").as_bytes())]);
+    let bare = stand.repository("tiny", "c9", "x", &[("SPECS/tiny.spec", spec("tiny").as_bytes())]);
     let first = stand.commit("tiny", "c9", "y", &[("SPECS/tiny.spec", spec("tiny").as_bytes())]);
     let _roles = stand.root.start(&["mqtt-sub"]);
     let request = |arguments: &[&str]| stand.request("alice", &[arguments, &["-t", "mini"]].concat());
@@ -116,6 +120,9 @@ async fn one_source_rpm_serves_all_arches_and_what_cannot_be_made_is_told() {
     // By a commit and a tag, with a disttag of one's own; a new content gets a name of its own.
     let ran = request(&["-p", "tiny", "-b", "c9", "-r", &first[..12], "-a", "x86_64", "-d", ".mine"]).ok();
     assert!(ran.out.contains("1.0-1.mine.x86_64"), "{ran:?}");
+    git(&["-C", &bare.display().to_string(), "tag", "v1", &first]);
+    let ran = request(&["-p", "tiny", "-b", "c9", "-r", "v1", "-a", "x86_64", "-d", ".tag"]).ok();
+    assert!(ran.out.contains("1.0-1.tag.x86_64"), "{ran:?}");
     stand.commit("tiny", "c9", "z", &[("SPECS/tiny.spec", (spec("tiny") + "# more\n").as_bytes())]);
     request(&["-p", "tiny", "-b", "c9", "-a", "x86_64"]).ok();
     let kept = stand.root.files("incoming");
@@ -157,6 +164,30 @@ async fn one_source_rpm_serves_all_arches_and_what_cannot_be_made_is_told() {
     stand.upload(&format!("lacking/c9/{sha1}"), b"something else");
     let ran = request(&["-p", "lacking", "-b", "c9", "-a", "x86_64"]);
     assert!(ran.err.contains("the lookaside has another a.tar.gz"), "{ran:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_has_what_an_old_subscriber_reads_and_ours_beside_it() {
+    let stand = Stand::new("null", POLICY);
+    let (reader, mut messages) = stand.broker.client("old", &["reimzul/submit/#"]);
+    reader.connected().await.unwrap();
+    let asked =
+        ["-p", "tiny", "-b", "c9", "-r", "v1", "-d", ".el9", "-s", "stable", "-t", "mini", "--scratch"];
+    stand
+        .request("alice", &[&asked[..], &["-a", "x86_64,aarch64", "--mail", "--timeout", "1"]].concat())
+        .ok();
+    for arch in ["x86_64", "aarch64"] {
+        let message = next(&mut messages).await;
+        assert_eq!((message.topic, message.retained), (format!("reimzul/submit/{arch}"), false));
+        let mut fields: Map<String, Value> = serde_json::from_slice(&message.payload).unwrap();
+        let old = json!({"pkg": "tiny", "git_branch": "c9", "git_ref": "v1", "arch": arch, "submitter": "alice",
+            "target": "mini", "disttag": ".el9", "sources_dir": "stable", "scratch": true});
+        for (name, value) in old.as_object().unwrap() {
+            assert_eq!(fields.shift_remove(name).as_ref(), Some(value), "{name}");
+        }
+        let ours = ["mail", "nonce", "time", "certificate", "algorithm", "signature"];
+        assert_eq!(fields.keys().collect::<Vec<_>>(), ours);
+    }
 }
 
 #[test]

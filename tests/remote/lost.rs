@@ -1,9 +1,13 @@
-//! A broker that goes in the middle of it: no request is lost, and none is built twice.
+//! A broker that goes in the middle of it: no request is lost, none is built twice, and of the results none that the
+//! broker has not acknowledged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use reimzul::remote::request::{Client, State};
+use reimzul::sys::mqtt::{Mqtt, Options};
+use serde_json::Value;
 
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::{Ask, eventually};
@@ -33,10 +37,31 @@ async fn ask_all(stand: &Stand) {
     }
 }
 
-async fn a_broker_that_is_ended_in_the_middle(end: fn(&Mosquitto)) {
+const RESULTS: &str = "reimzul/builds/results";
+
+/// Somebody who reads the results along, in a session that the broker keeps: the timestamps of those that came.
+async fn listen(broker: &Mosquitto) -> Arc<Mutex<BTreeSet<String>>> {
+    let options = Options { persistent: true, ..broker.options("listener", &[RESULTS]) };
+    let (client, mut messages) = Mqtt::start(options);
+    client.connected().await.unwrap();
+    let heard = Arc::<Mutex<BTreeSet<String>>>::default();
+    let noted = Arc::clone(&heard);
+    tokio::spawn(async move {
+        while let Some(message) = messages.recv().await {
+            let result: Value = serde_json::from_slice(&message.payload).unwrap();
+            noted.lock().unwrap().insert(result["timestamp"].as_str().unwrap().to_owned());
+            client.acknowledge(&message);
+        }
+    });
+    heard
+}
+
+/// Two hundred requests and their results, with a broker that is ended twice meanwhile.
+async fn a_broker_that_is_ended_in_the_middle(end: fn(&Mosquitto), loses_none: bool) {
     let stand = Stand::new("null", POLICY);
     stand.repository("tiny", "c9", "x", &[("SPECS/tiny.spec", spec("tiny").as_bytes())]);
     let site = stand.root.site();
+    let heard = listen(&stand.broker).await;
     let _roles = stand.root.start(&["all", "--slots", "4"]);
     let breaking = async {
         for wanted in [PEOPLE * EACH / 4, PEOPLE * EACH / 2] {
@@ -69,16 +94,39 @@ async fn a_broker_that_is_ended_in_the_middle(end: fn(&Mosquitto)) {
     }
     assert_eq!(builds.len(), PEOPLE * EACH, "a build was lost");
     assert!(builds.values().all(|times| *times == 1), "built twice: {builds:?}");
+    results_are_told(&stand, &heard, &builds, loses_none).await;
+}
+
+/// The outbox is empty, so every result was acknowledged: the broker's own log says so, too. Only one that is killed may
+/// lose what it has acknowledged, and then goes on as before.
+async fn results_are_told(
+    stand: &Stand,
+    heard: &Mutex<BTreeSet<String>>,
+    builds: &BTreeMap<String, usize>,
+    loses_none: bool,
+) {
+    assert!(stand.root.site().outbox.waiting().await.unwrap().is_empty());
+    let acknowledged = stand.broker.acknowledged("reimzul-notifier-", RESULTS);
+    assert!(acknowledged >= builds.len(), "{acknowledged} of {} were acknowledged", builds.len());
+    let is_built = |stamp: &String| builds.contains_key(stamp);
+    assert!(heard.lock().unwrap().iter().all(is_built), "what was never built is no result");
+    if loses_none {
+        eventually("all results", async || (heard.lock().unwrap().len() == builds.len()).then_some(())).await;
+    }
+    let asked = ["-q", "-p", "tiny", "-b", "c9", "-a", crate::harness::arch(), "-t", "mini"];
+    let path = stand.request("alice", &asked).ok().out;
+    let stamp = path.split('/').nth(2).unwrap().to_owned();
+    eventually("one more result", async || heard.lock().unwrap().contains(&stamp).then_some(())).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_restarted_loses_no_request_and_none_is_built_twice() {
-    a_broker_that_is_ended_in_the_middle(Mosquitto::terminate).await;
+async fn a_broker_that_is_restarted_loses_no_request_and_no_result_and_nothing_is_built_twice() {
+    a_broker_that_is_ended_in_the_middle(Mosquitto::terminate, true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_loses_no_request_and_none_is_built_twice() {
-    a_broker_that_is_ended_in_the_middle(Mosquitto::kill).await;
+async fn a_broker_that_is_killed_loses_no_request_and_only_results_it_had_acknowledged() {
+    a_broker_that_is_ended_in_the_middle(Mosquitto::kill, false).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,8 +3,12 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod checked;
+mod documented;
 mod flow;
+mod helper;
 mod lost;
 mod mqtt;
 mod refusals;
 mod stand;
+mod told;

@@ -95,9 +95,17 @@ async fn who_is_not_who_they_say_or_may_not_is_refused_with_the_reason() {
     let forger = talk.signer(&talk.stand.broker.certificate("mallory"));
     let forged = signed(&forger, &asked("tiny", "alice"), &nonce()).unwrap();
     talk.refused(&forged, "it names alice as who asks, but is signed by mallory").await;
-    let mut changed = good.clone();
-    changed["pkg"] = "kernel".into();
-    talk.refused(&changed, "it was changed on the way").await;
+    let last = talk.stand.audit().pop().unwrap();
+    assert_eq!(
+        (&last["who"], &last["proven"], &last["nonce"]),
+        (&json!("alice"), &json!(false), &forged["nonce"])
+    );
+    assert_eq!((&last["what"]["pkg"], &last["what"]["signature"]), (&json!("tiny"), &Value::Null));
+    for (field, value) in [("pkg", json!("kernel")), ("mail", json!(true)), ("later", json!("unknown"))] {
+        let mut changed = good.clone();
+        changed.insert(field.into(), value);
+        talk.refused(&changed, "it was changed on the way").await;
+    }
     // Without a proof, and with half of one.
     let mut bare = good.clone();
     bare.shift_remove(SIGNATURE);
@@ -125,6 +133,8 @@ async fn who_is_not_who_they_say_or_may_not_is_refused_with_the_reason() {
     let (nobody, carol, bob) = (signed_by("mallory"), signed_by("carol"), signed_by("bob"));
     talk.refused(&nobody, "mallory may not have anything built here").await;
     talk.refused(&carol, "carol may not have a build of tiny for mini").await;
+    let last = talk.stand.audit().pop().unwrap();
+    assert_eq!((&last["who"], &last["proven"]), (&json!("carol"), &json!(true)));
     talk.refused(&bob, "bob may not have a build of tiny for mini").await;
     // On another arch's topic.
     let astray = serde_json::to_vec(&talk.good("alice")).unwrap();
@@ -190,9 +200,18 @@ async fn nothing_that_is_injected_anywhere_is_executed() {
         "../../../../etc".to_owned(),
         "a\u{0}b".to_owned(),
     ];
-    for field in
-        ["pkg", "git_branch", "git_ref", "arch", "submitter", "target", "disttag", "sources_dir", "scratch"]
-    {
+    for field in [
+        "pkg",
+        "git_branch",
+        "git_ref",
+        "arch",
+        "submitter",
+        "target",
+        "disttag",
+        "sources_dir",
+        "scratch",
+        "mail",
+    ] {
         for injection in &injections {
             let mut fields = base.clone();
             fields.insert(field.into(), injection.as_str().into());
@@ -269,6 +288,7 @@ fn payload() -> impl Strategy<Value = Vec<u8>> {
         "disttag",
         "sources_dir",
         "scratch",
+        "mail",
         "nonce",
         "time",
         "certificate",

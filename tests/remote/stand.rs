@@ -48,42 +48,59 @@ pub struct Stand {
     pub root: Root,
     pub broker: Mosquitto,
     work: tempfile::TempDir,
-    _servers: [Server; 2],
+    _servers: Vec<Server>,
 }
+
+/// Servers of git and of sources, and the lines of [scm] that say where they are.
+type Servers = (Vec<Server>, String);
 
 /// Everybody of the tests may have everything built, but for those whom a test is about.
 pub const POLICY: &str = "[policy]\nallow =\n    alice | * | * | * | all\n    \
     bob | mini | * | * | scratch\n    carol | other | * | * | all\n";
 
 impl Stand {
-    /// With more lines for the configuration.
+    /// With more lines for [scm], and for the configuration.
     pub fn new(engine: &str, more: &str) -> Stand {
-        let (root, broker) = (Root::new(), Mosquitto::start());
+        Stand::made(Mosquitto::start(), "controller", engine, more, plain)
+    }
+
+    /// On a broker as docs/requests.md has it.
+    pub fn documented(more: &str) -> Stand {
+        Stand::made(Mosquitto::documented(), "controller.example.org", "null", more, plain)
+    }
+
+    /// With git and the lookaside on one server, as sites have them, through TLS by this certificate and key.
+    pub fn by_https(pem: &str, more: &str) -> Stand {
+        Stand::made(Mosquitto::start(), "controller", "null", more, |work| https(work, pem))
+    }
+
+    fn made(
+        broker: Mosquitto,
+        controller: &str,
+        engine: &str,
+        more: &str,
+        servers: impl FnOnce(&Path) -> Servers,
+    ) -> Stand {
+        let root = Root::new();
         let work = tempfile::Builder::new().prefix("reimzul-scm-").tempdir().unwrap();
-        let (git, files) = (free_port(), free_port());
         for folder in ["git/r/rpms", "lookaside"] {
             std::fs::create_dir_all(work.path().join(folder)).unwrap();
         }
-        let daemon = Server::start(
-            Command::new("git")
-                .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
-                .arg(format!("--port={git}"))
-                .arg(format!("--base-path={}", work.path().join("git").display())),
-            git,
-        );
-        let lookaside = Server::start(
-            Command::new("python3")
-                .args(["-m", "http.server", "--bind", "127.0.0.1", &files.to_string()])
-                .current_dir(work.path().join("lookaside")),
-            files,
-        );
+        let (servers, scm) = servers(work.path());
         let config = format!(
-            "[worker]\nengine = {engine}\nretry_delay = 0\n{}[scm]\ngit_url = git://127.0.0.1:{git}\n\
-             lookaside_url = http://127.0.0.1:{files}\n{more}",
-            broker.section("controller", "reimzul")
+            "[worker]\nengine = {engine}\nretry_delay = 0\n{}notifications = yes\n[scm]\n{scm}{more}",
+            broker.section(controller, "reimzul")
         );
         root.write("reimzul.ini", &config);
-        Stand { root, broker, work, _servers: [daemon, lookaside] }
+        Stand { root, broker, work, _servers: servers }
+    }
+
+    /// Lets it build against the mini distribution.
+    pub fn add_mini_distro(&self) {
+        let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
+        let text = std::fs::read_to_string(made.join("mini.x86_64.repo")).expect("`make fixtures` makes it");
+        let text = text.replace("$root/mini-distro", &made.display().to_string());
+        self.root.write("targets/mini.x86_64.repo", &text);
     }
 
     /// A package's repository on the git server, with one commit of these files on a branch.
@@ -163,6 +180,38 @@ impl Stand {
         let text = std::fs::read_to_string(self.root.join("log/requests.log")).unwrap_or_default();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
+}
+
+/// git daemon, and a web server beside it.
+fn plain(work: &Path) -> Servers {
+    let (git, files) = (free_port(), free_port());
+    let daemon = Server::start(
+        Command::new("git")
+            .args(["daemon", "--export-all", "--reuseaddr", "--listen=127.0.0.1"])
+            .arg(format!("--port={git}"))
+            .arg(format!("--base-path={}", work.join("git").display())),
+        git,
+    );
+    let lookaside = Server::start(
+        Command::new("python3")
+            .args(["-m", "http.server", "--bind", "127.0.0.1", &files.to_string()])
+            .current_dir(work.join("lookaside")),
+        files,
+    );
+    let urls = format!("git_url = git://127.0.0.1:{git}\nlookaside_url = http://127.0.0.1:{files}\n");
+    (vec![daemon, lookaside], urls)
+}
+
+/// git http-backend and the lookaside, behind TLS.
+fn https(work: &Path, pem: &str) -> Servers {
+    let port = free_port();
+    let certificate = work.join("server.pem");
+    std::fs::write(&certificate, pem).unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remote/git_server.py");
+    let mut command = Command::new("python3");
+    command.arg(script).arg(port.to_string()).arg(certificate);
+    command.arg(work.join("git")).arg(work.join("lookaside"));
+    (vec![Server::start(&mut command, port)], format!("git_url = https://127.0.0.1:{port}\n"))
 }
 
 /// A request for a package, as the wire has it.

@@ -9,7 +9,7 @@ use crate::sys::http::Http;
 use crate::sys::irc::Irc;
 use crate::sys::mqtt::{self, Mqtt};
 use crate::sys::net;
-use crate::sys::tls::Tls;
+use crate::sys::tls::{Tls, TlsFiles};
 use crate::upload::rsync::Rsync;
 
 /// A finding for each; queue and history are looked at for all roles alike.
@@ -33,6 +33,9 @@ pub async fn of_roles(config: &Config, engine: EngineChoice, roles: &[Role]) -> 
             findings.extend(web(config, "logs, for mails", config.base_url.as_ref()).await);
         }
     }
+    if has(Role::MqttSub) {
+        findings.extend(git(config).await);
+    }
     if has(Role::Notifier) || has(Role::Irc) || has(Role::MqttSub) {
         findings.extend(broker(config).await);
     }
@@ -42,21 +45,33 @@ pub async fn of_roles(config: &Config, engine: EngineChoice, roles: &[Role]) -> 
     findings
 }
 
-/// Whether a web server answers.
+/// Whether a web server has a folder.
 async fn web(config: &Config, what: &str, url: Option<&Url>) -> Option<Finding> {
     let url = url.filter(|url| url.scheme() != "file")?;
-    let answer = match Tls::open(&config.tls).map_err(|error| error.to_string()) {
-        Ok(tls) => match Http::new(&tls) {
-            Ok(http) => http.answers(url).await,
-            Err(error) => Err(error.to_string()),
-        },
-        Err(error) => Err(error),
-    };
-    Some(match answer {
+    Some(match answer(&config.tls, url).await {
         Ok(status) if status < 500 && status != 404 => good(format!("{what}: {url} answers")),
         Ok(status) => bad(format!("{what}: {url} answers with HTTP status {status}")),
         Err(why) => bad(format!("{what}: {url}: {why}")),
     })
+}
+
+/// Whether the servers of packages and of their sources answer, as far as they speak HTTP. What they have is below.
+async fn git(config: &Config) -> Vec<Finding> {
+    let Some(scm) = &config.scm else { return Vec::new() };
+    let mut findings = Vec::new();
+    for url in scm.http_urls() {
+        findings.push(match answer(&scm.tls, &url).await {
+            Ok(status) if status < 500 => good(format!("requests: {url} answers")),
+            Ok(status) => bad(format!("requests: {url} answers with HTTP status {status}")),
+            Err(why) => bad(format!("requests: {url}: {why}")),
+        });
+    }
+    findings
+}
+
+async fn answer(files: &TlsFiles, url: &Url) -> Result<u16, String> {
+    let tls = Tls::open(files).map_err(|error| error.to_string())?;
+    Http::new(&tls).map_err(|error| error.to_string())?.answers(url).await
 }
 
 /// Whether the mail server lets us in.
@@ -81,7 +96,7 @@ async fn broker(config: &Config) -> Option<Finding> {
                 subscriptions: Vec::new(),
                 hello: None,
             });
-            mqtt.connected().await.map_err(|error| error.to_string())
+            mqtt.tried().await.map_err(|error| error.to_string())
         }
         Err(error) => Err(error.to_string()),
     };

@@ -110,13 +110,11 @@ impl Mailer {
 
     /// Who is told of an event.
     fn recipients(&self, event: &Event) -> Vec<Mailbox> {
+        if event.scratch && !event.is_to_be_mailed() {
+            return Vec::new();
+        }
         let (found, whose) = if event.scratch {
-            let Some(domain) = &self.options.scratch_domain else { return Vec::new() };
-            let address = lettre::Address::new(event.submitter.to_string(), domain);
-            (
-                address.map(|address| vec![Mailbox::new(None, address)]).ok(),
-                format!("submitter {}", event.submitter),
-            )
+            (self.submitter(event).map(|one| vec![one]), format!("submitter {}", event.submitter))
         } else {
             let arch = event.arch.as_str();
             (self.options.recipients.get(arch).cloned(), format!("arch {arch}"))
@@ -126,6 +124,12 @@ impl Mailer {
             self.say_once(whose);
         }
         found
+    }
+
+    fn submitter(&self, event: &Event) -> Option<Mailbox> {
+        let domain = self.options.scratch_domain.as_ref()?;
+        let address = lettre::Address::new(event.submitter.to_string(), domain).ok()?;
+        Some(Mailbox::new(None, address))
     }
 
     fn say_once(&self, whose: String) {

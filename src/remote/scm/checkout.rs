@@ -20,9 +20,8 @@ const LIMIT: Duration = Duration::from_secs(600);
 /// git as it is called here: it knows no configuration but ours, asks nobody, runs nothing, and makes no links.
 #[derive(Debug)]
 pub struct Git<'a> {
-    scm: &'a Scm,
-    tls: &'a TlsFiles,
-    work: &'a Path,
+    pub scm: &'a Scm,
+    pub work: &'a Path,
 }
 
 /// A commit's files.
@@ -36,8 +35,8 @@ pub struct Checkout {
 }
 
 impl<'a> Git<'a> {
-    pub fn new(scm: &'a Scm, tls: &'a TlsFiles, work: &'a Path) -> Git<'a> {
-        Git { scm, tls, work }
+    pub fn new(scm: &'a Scm, work: &'a Path) -> Git<'a> {
+        Git { scm, work }
     }
 
     /// Clones the branch that a request names, and checks its ref out.
@@ -138,17 +137,12 @@ impl<'a> Git<'a> {
             git = git.args(["-c", setting]);
         }
         if self.scm.protocol == "https" {
-            let files = [
-                ("http.sslCAInfo", &self.tls.ca_cert),
-                ("http.sslCert", &self.tls.tls_cert),
-                (
-                    "http.sslKey",
-                    if self.tls.tls_key.is_some() { &self.tls.tls_key } else { &self.tls.tls_cert },
-                ),
-            ];
+            let TlsFiles { ca_cert, tls_cert, tls_key, .. } = &self.scm.tls;
+            let key = tls_key.as_ref().or(tls_cert.as_ref());
+            let files = [("CAInfo", ca_cert.as_ref()), ("Cert", tls_cert.as_ref()), ("Key", key)];
             for (name, path) in files {
                 if let Some(path) = path {
-                    git = git.arg("-c").arg(format!("{name}={}", path.display()));
+                    git = git.arg("-c").arg(format!("http.ssl{name}={}", path.display()));
                 }
             }
         }

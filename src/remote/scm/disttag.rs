@@ -1,8 +1,9 @@
 //! Finding the disttag of a request that names none: by the site's helper, from the newest import, or from the branch.
 
+use std::path::Path;
+
 use super::ScmError;
 use super::checkout::{Checkout, Git, bare};
-use crate::config::Scm;
 use crate::model::text::plain;
 use crate::model::{Disttag, GitRef};
 use crate::sys::process::{self, End};
@@ -10,14 +11,9 @@ use crate::sys::process::{self, End};
 /// What a helper may take.
 const LIMIT: std::time::Duration = std::time::Duration::from_secs(60);
 
-pub async fn find(
-    git: &Git<'_>,
-    scm: &Scm,
-    checkout: &Checkout,
-    branch: &GitRef,
-) -> Result<Disttag, ScmError> {
-    if let Some((program, arguments)) = scm.disttag_command.split_first() {
-        return by_helper(program, arguments, checkout).await;
+pub async fn find(git: &Git<'_>, checkout: &Checkout, branch: &GitRef) -> Result<Disttag, ScmError> {
+    if let Some((program, arguments)) = git.scm.disttag_command.split_first() {
+        return by_helper(program, arguments, git.work, checkout).await;
     }
     let newest = ["log", "--max-count=1", "--format=%H %s", "--grep=^import ", &checkout.commit, "--"];
     let newest = git.ask(&checkout.folder, &newest).await?;
@@ -47,18 +43,25 @@ fn of_branch(branch: &str) -> Option<String> {
     (!digits.is_empty()).then(|| format!(".el{digits}"))
 }
 
-async fn by_helper(program: &str, arguments: &[String], checkout: &Checkout) -> Result<Disttag, ScmError> {
-    let mut helper = bare(program, &checkout.folder).args(arguments);
+async fn by_helper(
+    program: &str,
+    arguments: &[String],
+    home: &Path,
+    checkout: &Checkout,
+) -> Result<Disttag, ScmError> {
+    // Helpers ask git, which would run what a .gitconfig of the checkout says if its home were there.
+    let mut helper = bare(program, home).args(arguments);
     helper.cwd = Some(checkout.folder.clone());
     let said = tokio::time::timeout(LIMIT, process::output(&helper)).await;
     let said = said.map_err(|_| ScmError::refused(format!("{program} found no disttag in time")))??;
-    match said.end {
-        End::Exited(0) => said
-            .stdout
-            .trim()
+    match (said.end, said.stdout.trim()) {
+        (End::Exited(0), "") => {
+            Err(ScmError::refused(format!("{program} printed no disttag for this branch; give one with -d")))
+        }
+        (End::Exited(0), tag) => tag
             .parse()
             .map_err(|error| ScmError::refused(format!("{program} printed what is no disttag: {error}"))),
-        end => {
+        (end, _) => {
             let last = plain(said.stderr.lines().last().unwrap_or_default());
             Err(ScmError::refused(format!("{program} found no disttag and ended by {end}: {last}")))
         }

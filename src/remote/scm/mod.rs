@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use reqwest::Url;
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +24,7 @@ use crate::sys::fs::{self, FileError};
 use crate::sys::http::Http;
 use crate::sys::process::{self, ProcessError};
 use crate::sys::sandbox::Launcher;
-use crate::sys::tls::{Tls, TlsFiles};
+use crate::sys::tls::Tls;
 
 /// Made source RPMs and fetched sources are kept this long since they were last of use.
 const KEPT: Duration = Duration::from_secs(14 * 86_400);
@@ -63,7 +64,6 @@ impl From<ProcessError> for ScmError {
 #[derive(Debug)]
 pub struct Maker {
     scm: Scm,
-    tls: TlsFiles,
     http: Http,
     launcher: Launcher,
     folder: PathBuf,
@@ -85,14 +85,13 @@ impl Maker {
     /// An error says what is missing on this machine.
     pub fn open(config: &Config, launcher: Launcher) -> Result<Maker, String> {
         let scm = config.scm.clone().ok_or("set git_url in section [scm]")?;
-        let tls = Tls::open(&config.tls).map_err(|error| error.to_string())?;
+        let tls = Tls::open(&scm.tls).map_err(|error| error.to_string())?;
         let folder = config.layout.builder_cache().join("requests");
         for part in ["srpms", "sources", "work"] {
             fs::make_private_dir(&folder.join(part)).map_err(|error| error.to_string())?;
         }
         Ok(Maker {
             scm,
-            tls: config.tls.clone(),
             http: Http::new(&tls).map_err(|error| format!("HTTP cannot be used: {error}"))?,
             launcher,
             folder,
@@ -135,17 +134,20 @@ impl Maker {
         request: &Request,
         cancel: &CancellationToken,
     ) -> Result<Made, ScmError> {
-        let git = checkout::Git::new(&self.scm, &self.tls, work);
+        let git = checkout::Git::new(&self.scm, work);
         // The tip of a branch is known without a clone.
         if let Some(made) = git.tip(request).await.and_then(|tip| self.kept(request, &tip)) {
             return Ok(made);
         }
-        let checkout = git.check_out(request, cancel).await?;
+        let checkout = match git.check_out(request, cancel).await {
+            Ok(checkout) => checkout,
+            Err(error) => return Err(self.explained(error, request).await),
+        };
         if let Some(made) = self.kept(request, &checkout.commit) {
             return Ok(made);
         }
         let disttag = match request.disttag.as_str() {
-            "" => disttag::find(&git, &self.scm, &checkout, &request.git_branch).await?,
+            "" => disttag::find(&git, &checkout, &request.git_branch).await?,
             _ => request.disttag.clone(),
         };
         let layout = sources::Layout::of(&checkout.folder, &request.pkg)?;
@@ -158,6 +160,20 @@ impl Maker {
         let srpm = pack::pack(&self.launcher, work, &checkout, &layout, &disttag, cancel).await?;
         let folder = self.place(request, &checkout.commit);
         Ok(Made { srpm: keep(&srpm, &disttag, &folder)?, commit: checkout.commit, disttag })
+    }
+
+    /// What git says of a certificate tells neither whose it is nor what to do about it; our own TLS does.
+    async fn explained(&self, error: ScmError, request: &Request) -> ScmError {
+        let url = Url::parse(&self.scm.repository(&request.pkg));
+        match (error, url) {
+            (ScmError::Refused(why), Ok(url)) if why.contains("certificate") => {
+                match self.http.answers(&url).await {
+                    Ok(_) => ScmError::Refused(why),
+                    Err(told) => ScmError::Refused(format!("{why}; {told}")),
+                }
+            }
+            (error, _) => error,
+        }
     }
 
     /// Where the source RPM of a commit is kept, for requests that differ in nothing that goes into it.

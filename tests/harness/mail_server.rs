@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::harness::beanstalkd::free_port;
-use crate::harness::{SOON, eventually};
+use super::beanstalkd::free_port;
+use super::{SOON, eventually};
 
 /// Its mails outlive it: it can begin again.
 pub struct MailServer {
@@ -38,7 +38,7 @@ impl MailServer {
     pub fn begin(&mut self) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new(folder.join("target/python/bin/python"));
-        command.arg(folder.join("tests/notify/mail_server.py")).arg(self.port.to_string());
+        command.arg(folder.join("tests/harness/mail_server.py")).arg(self.port.to_string());
         command.arg(self.box_of.path()).args(&self.arguments).stdin(Stdio::null());
         let child = command.spawn();
         self.child = Some(child.unwrap_or_else(|error| panic!("{command:?}: {error}; run make fixtures")));
