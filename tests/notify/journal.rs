@@ -73,7 +73,7 @@ fn read(mut datagram: &[u8]) -> Entry {
 
 /// Waits for the entry about a package.
 fn about(socket: &UnixDatagram, package: &str) -> Entry {
-    let mut buffer = [0; 65_536];
+    let mut buffer = vec![0; 65_536];
     loop {
         let length = socket.recv(&mut buffer).expect("an entry comes");
         let entry = read(&buffer[..length]);
