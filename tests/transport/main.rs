@@ -5,5 +5,6 @@ mod fleet;
 mod harness;
 
 mod certificates;
+mod commit;
 mod path;
 mod stunnel;
