@@ -69,7 +69,7 @@ fn nginx_with(work: &Path, incoming: &Path, port: u16, kind: &str, tls: &str) ->
     let work = work.display();
     let text = format!(
         "daemon off; master_process off; user root; pid {work}/nginx.pid; error_log {work}/nginx.log;\nevents {{}}\n\
-         http {{ access_log off; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;\n\
+         http {{ log_format asked '$status $http_range'; access_log {work}/access.log asked; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;\n\
          uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5;\n\
          server {{ listen 127.0.0.1:{port} {kind}; {tls}\n\
          location /reimzul-incoming/ {{ alias {}/; autoindex on; }} }} }}\n",

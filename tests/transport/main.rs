@@ -7,4 +7,5 @@ mod harness;
 mod certificates;
 mod commit;
 mod path;
+mod sources;
 mod stunnel;
