@@ -207,7 +207,11 @@ async fn the_servers_own_limit_counts_and_is_told() {
     let server = Beanstalkd::with_limit(1000);
     let queue = open(server.port(), "n");
     let refused = queue.put(vec![NewJob { body: vec![b'x'; 1001], ..job("") }]).await.unwrap_err();
-    assert_eq!(refused.to_string(), "a job of 1001 bytes is too large for tube t: the limit is 1000");
+    assert_eq!(
+        refused.to_string(),
+        "a job of 1001 bytes is too large for tube t: the limit is 1000; \
+         start beanstalkd with a larger -z, or leave out what the job need not carry"
+    );
     queue.put(vec![NewJob { body: vec![b'x'; 1000], ..job("") }]).await.unwrap();
     let small = Beanstalkd::with_limit(300);
     let root = Root::with(&format!("[queue]\nurl = {}\n", small.url()));

@@ -124,7 +124,8 @@ impl Queue {
         let control = self.control().await?;
         if let Some(job) = jobs.iter().find(|job| job.body.len() > control.largest) {
             let (tube, size) = (job.tube.clone(), job.body.len());
-            return Err(QueueError::TooLarge { tube, size, limit: control.largest });
+            let advice = "start beanstalkd with a larger -z, or leave out what the job need not carry";
+            return Err(QueueError::TooLarge { tube, size, limit: control.largest, advice });
         }
         let (mut commands, mut used) = (Vec::new(), None);
         for NewJob { tube, body, priority, delay } in jobs {
