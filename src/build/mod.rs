@@ -75,7 +75,7 @@ impl Worker {
     /// Builds in as many slots as configured, until told to stop.
     pub async fn run(self, shutdown: &Shutdown) {
         let arch = Arch::of_this_machine().unwrap_or(Arch::Noarch);
-        let tubes: Vec<String> = arch.builds().iter().map(ToString::to_string).collect();
+        let tubes: Vec<String> = arch.builds().iter().map(|arch| arch.tube().to_owned()).collect();
         self.guard.sweep().await;
         self.engine.sweep().await;
         let life = Arc::new(Life::new(&self.config, &self.engine, arch, &tubes, shutdown.stop()));
@@ -259,7 +259,7 @@ impl Worker {
         }
         let delay = self.config.retry_delay;
         tracing::warn!("{}: {failure}; trying again in {} s", order.together[0].path, delay.as_secs());
-        let again = NewJob::new(job.arch.as_str(), &job, delivery.job.priority).delayed(delay);
+        let again = NewJob::new(job.arch.tube(), &job, delivery.job.priority).delayed(delay);
         self.queue.put(vec![again]).await?;
         Ok(Verdict::Done)
     }

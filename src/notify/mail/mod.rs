@@ -118,7 +118,7 @@ impl Mailer {
                 format!("submitter {}", event.submitter),
             )
         } else {
-            let arch = event.arch.as_str();
+            let arch = event.arch.tube();
             (self.options.recipients.get(arch).cloned(), format!("arch {arch}"))
         };
         let found = found.unwrap_or_default();
