@@ -147,10 +147,14 @@ async fn keep_alive(queue: Queue, leases: Vec<Lease>) {
     while let Some(shortest) = held.iter().map(|(lease, _)| lease.ttr()).min() {
         tokio::time::sleep(shortest / 3).await;
         for (lease, renewed) in &mut held {
-            match queue.touch(lease).await {
-                Ok(()) => *renewed = Instant::now(),
-                Err(QueueError::LeaseLost(_)) => {}
-                Err(error) => {
+            // From before it is asked: the queue may have begun to count at once.
+            let asked = Instant::now();
+            match tokio::time::timeout_at(*renewed + lease.ttr(), queue.touch(lease)).await {
+                Ok(Ok(())) => *renewed = asked,
+                Ok(Err(QueueError::LeaseLost(_))) => {}
+                // An answer that comes later is none: the job may be another's by then.
+                Err(_) => lease.lose(),
+                Ok(Err(error)) => {
                     tracing::warn!("a lease could not be renewed: {error}");
                     if renewed.elapsed() >= lease.ttr() {
                         lease.lose();

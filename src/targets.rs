@@ -96,8 +96,8 @@ fn own_names(name: &Target, arch: Arch) -> Vec<String> {
         return Vec::new();
     }
     let other: &[&str] = match arch {
-        Arch::I386 => &["i386", "i686"],
-        Arch::Armv7l => &["armhfp", "armv7hl", "armv7l"],
+        Arch::I386 | Arch::I686 => &["i386", "i686"],
+        Arch::Armv7l | Arch::Armhfp => &["armhfp", "armv7hl", "armv7l"],
         _ => &[],
     };
     let mut arches = vec![last];

@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use harness::beanstalkd::{Beanstalkd, Proxy, queue};
-use harness::{Ask, Root, SOON, eventually, srpm};
+use harness::{Ask, Root, SOON, arch, eventually, record, srpm};
+use reimzul::consumer::{self, Delivery, Handler, Verdict};
 use reimzul::model::Status;
 use reimzul::queue::beanstalkd::protocol::{Answer, Command, Refusal, Reply, read_answer};
-use reimzul::queue::{GiveUp, NewJob, Queue, QueueError};
+use reimzul::queue::{GiveUp, NewJob, PRIORITY, Queue, QueueError, State};
+use reimzul::shutdown::Shutdown;
 use tokio::io::{AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -207,7 +209,11 @@ async fn the_servers_own_limit_counts_and_is_told() {
     let server = Beanstalkd::with_limit(1000);
     let queue = open(server.port(), "n");
     let refused = queue.put(vec![NewJob { body: vec![b'x'; 1001], ..job("") }]).await.unwrap_err();
-    assert_eq!(refused.to_string(), "a job of 1001 bytes is too large for tube t: the limit is 1000");
+    assert_eq!(
+        refused.to_string(),
+        "a job of 1001 bytes is too large for tube t: the limit is 1000; \
+         start beanstalkd with a larger -z, or leave out what the job need not carry"
+    );
     queue.put(vec![NewJob { body: vec![b'x'; 1000], ..job("") }]).await.unwrap();
     let small = Beanstalkd::with_limit(300);
     let root = Root::with(&format!("[queue]\nurl = {}\n", small.url()));
@@ -231,4 +237,109 @@ async fn why_a_job_was_buried_is_forgotten_once_it_was_kicked() {
     let (_, lease) = take(&queue, SOON).await.unwrap();
     assert_eq!(line.say(Command::PeekReady).await, Ok(Reply::NotFound));
     queue.give_up(&lease, GiveUp::Delete).await.unwrap();
+}
+
+/// Seconds; much less than a build takes.
+const SHORT: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_with_a_short_time_to_run_is_its_workers_for_as_long_as_its_build_takes() {
+    let server = Beanstalkd::start();
+    let root = Root::with(&format!("[queue]\nurl = {}\n", server.url()));
+    let site = root.site();
+    let build = site.submit(&srpm("hello", 1)).await;
+    assert!(site.queue.withdraw(build.job_id).await.unwrap());
+    let short = Queue::Beanstalkd(queue(server.port(), "n").with_ttr(SHORT));
+    short.put(vec![NewJob::new(arch(), &build.job, PRIORITY)]).await.unwrap();
+    let takes = [("REIMZUL_NULL_ENGINE_SECONDS", "8")];
+    let workers = [root.start_with(&["worker"], &takes), root.start_with(&["worker", "notifier"], &takes)];
+    let result = site.result(&build).await;
+    assert_eq!(result.event.status, Status::Success);
+    eventually("the job is deleted", async || {
+        site.queue.list(Some(arch())).await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    let mut said = String::new();
+    for worker in workers {
+        worker.terminate();
+        said += &worker.ended().1;
+    }
+    assert_eq!(said.matches("building mini.").count(), 1, "{said}");
+    assert!(!said.contains("lease"), "{said}");
+    // The first time that it was reserved.
+    let attempt = record(&root.join(format!("bstore/repo/{}", build.path))).attempt;
+    assert!(attempt.contains("-1."), "{attempt}");
+}
+
+/// Blocks the thread that it runs on, while another process waits for the job; then has its consumer end.
+struct Blocking {
+    port: u16,
+    shutdown: Shutdown,
+}
+
+impl Handler for Blocking {
+    async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
+        let port = self.port;
+        // With a runtime of its own.
+        let other = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async { take(&open(port, "other"), 3 * SHORT).await.is_some() })
+        });
+        assert!(!other.join().unwrap(), "another was given the job");
+        self.shutdown.request();
+        jobs.iter().map(|_| Verdict::Done).collect()
+    }
+}
+
+/// The test's runtime has one thread, and that is blocked.
+#[tokio::test]
+async fn a_lease_is_kept_alive_while_the_whole_program_computes() {
+    let server = Beanstalkd::start();
+    let queue = Queue::Beanstalkd(queue(server.port(), "n").with_ttr(SHORT));
+    queue.put(vec![job("x")]).await.unwrap();
+    let shutdown = Shutdown::default();
+    let handler = Blocking { port: server.port(), shutdown: shutdown.clone() };
+    consumer::run(&queue, &["t".to_owned()], &shutdown, &handler).await;
+    assert!(queue.list(None).await.unwrap().is_empty(), "it could not be deleted");
+}
+
+#[tokio::test]
+async fn an_old_buried_job_is_found_with_its_reason_and_looking_for_it_costs_little() {
+    const DEEPEST: u64 = 50;
+    let server = Beanstalkd::start();
+    let queue = Queue::Beanstalkd(queue(server.port(), "n").with_deepest(DEEPEST));
+    // Two that were buried, the second of which is at no tube's head, and two that wait likewise.
+    queue.put(["a", "b", "c", "d"].map(job).to_vec()).await.unwrap();
+    for reason in ["first", "second"] {
+        let (_, lease) = take(&queue, SOON).await.unwrap();
+        queue.give_up(&lease, GiveUp::Bury { reason: reason.into() }).await.unwrap();
+    }
+    for _ in 0..3 * DEEPEST {
+        let ids = queue.put(vec![NewJob::new("signs", &"of life", 1)]).await.unwrap();
+        queue.withdraw(ids[0]).await.unwrap();
+    }
+    let mut line = Line::to(&server).await;
+    let mut asked = async || {
+        let Ok(Reply::Data(stats)) = line.say(Command::Stats).await else { panic!("no statistics") };
+        let stats = String::from_utf8(stats).unwrap();
+        let count = stats.lines().find_map(|line| line.strip_prefix("cmd-stats-job: ")).unwrap();
+        count.parse::<u64>().unwrap()
+    };
+    let listed = async || {
+        let jobs = queue.list(Some("t")).await.unwrap();
+        jobs.into_iter().map(|job| (job.state, job.reason)).collect::<Vec<_>>()
+    };
+    let before = asked().await;
+    let buried = |reason: &str| (State::Buried, Some(reason.to_owned()));
+    // The last one that waits is older than any that is looked for.
+    let wanted = [buried("first"), buried("second"), (State::Ready, None)];
+    assert_eq!(listed().await, wanted);
+    let first = asked().await - before;
+    assert!(first <= DEEPEST + 10, "{first} jobs were asked for");
+    assert_eq!(listed().await, wanted);
+    let second = asked().await - before - first;
+    assert!(second <= 15, "{second} jobs were asked for again");
+    // What comes later is seen.
+    queue.put(vec![job("e"), job("f")]).await.unwrap();
+    assert_eq!(listed().await.len(), 5);
 }

@@ -128,3 +128,30 @@ async fn hostile_jobs_are_put_aside_told_of_and_hold_nothing_up() {
     assert!(!shown.chars().any(|c| c == '\u{1b}' || c == '\u{202e}'), "{shown}");
     assert!(!std::path::Path::new("/tmp/x").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_event_writes_lines_of_its_own_into_the_log_or_onto_a_terminal() {
+    let server = Beanstalkd::start();
+    let root = Root::with(&format!("[queue]\nurl = {}\n", server.url()));
+    let site = root.site();
+    let forged = "[2026-11-23 20:45:01,042] Build job SRPM hello-1.0-1.src.rpm (20261123204406) for arch x86_64 \
+        builder b1 status Success [1.0-1] (Scratch job: False) submitted by root";
+    let event = json!({"srpm": "hello-1.0-1.src.rpm", "arch": arch(), "target": target(), "disttag": "",
+        "scratch": false, "submitter": "kb", "status": "Failed", "evr": "1.0-1", "pkgname": "hello",
+        "builder_fqdn": format!("b1 status Success [1.0-1]\r\n{forged} \r\n\u{1b}[1A"),
+        "timestamp": "20261123204406"});
+    site.queue.put(vec![NewJob::new(NOTIFY, &event, 1)]).await.unwrap();
+    let notifier = root.start(&["notifier"]);
+    let log = eventually("a line in the log", async || {
+        std::fs::read_to_string(root.join("log/reimzul.log")).ok().filter(|log| log.ends_with(" \r\n"))
+    })
+    .await;
+    site.quiet().await;
+    notifier.stop();
+    assert_eq!(log.lines().count(), 1, "{log}");
+    assert!(!log.contains("status Success") && log.contains(" status Failed [1.0-1] "), "{log}");
+    for command in [&["why", "hello"][..], &["query", "--classic"], &["query"]] {
+        let shown = root.run(command).ok().out;
+        assert!(!shown.lines().any(|line| line.starts_with("[2026")) && !shown.contains('\u{1b}'), "{shown}");
+    }
+}

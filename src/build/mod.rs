@@ -21,8 +21,8 @@ use crate::consumer::{self, Delivery, Handler, Verdict};
 use crate::model::job::Stamp;
 use crate::model::record::BuildRecord;
 use crate::model::unreadable::Unreadable;
-use crate::model::{Arch, BuildJob, Class, Event, Failure, Status};
-use crate::queue::{LOSSES, NewJob, Queue, QueueError};
+use crate::model::{Arch, BuildId, BuildJob, Class, Event, Failure, Status};
+use crate::queue::{Job, LOSSES, NewJob, Queue, QueueError};
 use crate::shutdown::Shutdown;
 use crate::stamp::Stamps;
 use crate::upload::{Upload, UploadError};
@@ -75,7 +75,7 @@ impl Worker {
     /// Builds in as many slots as configured, until told to stop.
     pub async fn run(self, shutdown: &Shutdown) {
         let arch = Arch::of_this_machine().unwrap_or(Arch::Noarch);
-        let tubes: Vec<String> = arch.builds().iter().map(ToString::to_string).collect();
+        let tubes: Vec<String> = arch.builds().iter().map(|arch| arch.tube().to_owned()).collect();
         self.guard.sweep().await;
         self.engine.sweep().await;
         let life = Arc::new(Life::new(&self.config, &self.engine, arch, &tubes, shutdown.stop()));
@@ -133,6 +133,11 @@ impl Worker {
 
     /// A job of an old submitter: put again with a stamp, so that every delivery from now on is the same build.
     async fn stamp(&self, job: &BuildJob, delivery: &Delivery) -> Result<Verdict, QueueError> {
+        let build_id = id_of_unstamped(&delivery.job);
+        // Who had it before may have vanished between putting it again and deleting it.
+        if delivery.job.reserves > 1 && self.is_queued(job, &build_id).await? {
+            return Ok(Verdict::Done);
+        }
         let (pkgname, evr, sha256) = match self.sources.identify(job).await {
             Ok(identity) => identity,
             Err(failure) => return Ok(self.later(failure.to_string())),
@@ -141,9 +146,15 @@ impl Worker {
             Ok(stamp) => stamp,
             Err(error) => return Ok(self.later(error.to_string())),
         };
-        let job = job.clone().stamped(stamp);
-        self.queue.put(vec![NewJob::new(job.arch.as_str(), &job, delivery.job.priority)]).await?;
+        let job = job.clone().stamped(Stamp { build_id, ..stamp });
+        self.queue.put(vec![NewJob::new(job.arch.tube(), &job, delivery.job.priority)]).await?;
         Ok(Verdict::Done)
+    }
+
+    async fn is_queued(&self, job: &BuildJob, build_id: &BuildId) -> Result<bool, QueueError> {
+        let queued = self.queue.list(Some(job.arch.tube())).await?;
+        let id = |body: &[u8]| Some(serde_json::from_slice::<BuildJob>(body).ok()?.stamp?.build_id);
+        Ok(queued.iter().any(|entry| id(&entry.body).as_ref() == Some(build_id)))
     }
 
     /// What a job comes to. An error is one of the queue itself: the job is then handed back as it was.
@@ -259,7 +270,7 @@ impl Worker {
         }
         let delay = self.config.retry_delay;
         tracing::warn!("{}: {failure}; trying again in {} s", order.together[0].path, delay.as_secs());
-        let again = NewJob::new(job.arch.as_str(), &job, delivery.job.priority).delayed(delay);
+        let again = NewJob::new(job.arch.tube(), &job, delivery.job.priority).delayed(delay);
         self.queue.put(vec![again]).await?;
         Ok(Verdict::Done)
     }
@@ -306,6 +317,13 @@ impl Worker {
     fn is_apart(&self, job: &BuildJob) -> bool {
         job.scratch && !self.config.scratch_in_repo
     }
+}
+
+/// The id that a job of an old submitter gets, the same for whoever takes it. A server without a binlog counts its jobs
+/// anew, but hardly on the same day.
+fn id_of_unstamped(job: &Job) -> BuildId {
+    let today = jiff::Timestamp::now().as_second() / (24 * 60 * 60);
+    BuildId::of(&[format!("{} {today} ", job.id).as_bytes(), &job.body].concat())
 }
 
 /// What is told of a job that was taken back before all of its builds had a result: of those for `arches`.

@@ -143,7 +143,7 @@ async fn warn_if_nobody_listens(site: &Site, submitted: &submit::Submitted) -> R
         let start = ui::ours("run repogen");
         ui::note(&format!("warning: no repogen runs right now, which would have it begun (`{start}`)"));
     }
-    if !is_watched(arch.as_str()) {
+    if !is_watched(arch.tube()) {
         let start = ui::ours("run worker");
         ui::note(&format!("warning: no worker for {arch} runs right now; the job waits for one (`{start}`)"));
     }

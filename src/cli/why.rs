@@ -217,7 +217,9 @@ impl Answer {
             return;
         }
         let builder = self.event.as_ref().filter(|document| document.event.status == Status::Building);
-        let on = builder.map(|document| format!(" on {}", document.event.builder_fqdn)).unwrap_or_default();
+        let on = builder
+            .map(|document| format!(" on {}", plain(&document.event.builder_fqdn)))
+            .unwrap_or_default();
         ui::say!("{name} is being built{on}: {}", self.phase.as_deref().unwrap_or("starting"));
         let taken = if job.reserves > 1 { format!(", taken {} times", job.reserves) } else { String::new() };
         detail("job", &format!("{}, queued {} ago{taken}", job.id, age(job)));
@@ -252,7 +254,8 @@ impl Answer {
         let log = |name: &str| folder.as_ref().map(|folder| folder.join(name)).filter(|log| log.exists());
         match (&event.failure, event.status) {
             (_, Status::Override) => {
-                ui::say!("{} is settled: {}", named.path, document.comment.as_deref().unwrap_or_default());
+                let comment = document.comment.as_deref().unwrap_or_default();
+                ui::say!("{} is settled: {}", named.path, plain(comment));
             }
             (_, Status::Success) => ui::say!("{} was built", named.path),
             (Some(failure), _) => {
@@ -396,8 +399,9 @@ fn role(tube: &str) -> &'static str {
     }
 }
 
+/// The text may quote what came from outside.
 fn detail(label: &str, text: &str) {
-    ui::say!("  {}  {text}", console::Style::new().dim().apply_to(format!("{label:<8}")));
+    ui::say!("  {}  {}", console::Style::new().dim().apply_to(format!("{label:<8}")), plain(text));
 }
 
 fn age(entry: &Entry) -> String {

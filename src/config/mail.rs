@@ -16,7 +16,7 @@ use crate::sys::smtp::{self, Security};
 pub struct MailOptions {
     pub server: smtp::Options,
     pub from: Mailbox,
-    /// Who hears of an arch's results.
+    /// Who hears of an arch's results, by the name of its tube.
     pub recipients: BTreeMap<String, Vec<Mailbox>>,
     pub when: MailWhen,
     /// Where submitters have their mail, if they may ask to hear of their scratch builds.
@@ -105,7 +105,7 @@ impl Values<'_> {
                 "" => Mailboxes::new(),
                 list => list.parse().map_err(|_| self.bad("mail_rcpts", known.as_str(), list, wanted))?,
             };
-            all.entry(known.as_str().to_owned()).or_insert_with(Vec::new).extend(found);
+            all.entry(known.tube().to_owned()).or_insert_with(Vec::new).extend(found);
         }
         Ok(all)
     }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::config::{Config, HistoryPlace};
-use crate::model::{Arch, BuildId, Builder, Event, SrpmName, Status, Target};
+use crate::model::{Arch, BuildId, Builder, Event, SrpmName, Status, Target, event};
 use crate::sys::sqlite::DatabaseError;
 
 /// What went wrong with the history.
@@ -32,7 +32,7 @@ pub enum HistoryError {
 /// One document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
-    #[serde(flatten)]
+    #[serde(flatten, serialize_with = "event::among::serialize")]
     pub event: Event,
     /// True on the newest result of its arch, target and source RPM; absent on events that are no result.
     #[serde(skip_serializing_if = "Option::is_none")]

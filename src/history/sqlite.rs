@@ -97,16 +97,16 @@ impl History {
         arch: Arch,
         comment: &str,
     ) -> Result<Option<Document>, HistoryError> {
-        let key = (srpm.to_string(), target.to_string(), arch.as_str(), comment.to_owned());
+        let key = (srpm.to_string(), target.to_string(), arch.spellings(), comment.to_owned());
         let row = self
             .database
             .write(move |sql| {
-                let (srpm, target, arch, comment) = key;
+                let (srpm, target, [arch, other], comment) = key;
                 let query = format!(
-                    "UPDATE history SET status = 'Override', comment = ?4
-                     WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1 RETURNING {COLUMNS}"
+                    "UPDATE history SET status = 'Override', comment = ?5
+                     WHERE srpm = ?1 AND target = ?2 AND arch IN (?3, ?4) AND latest_build = 1 RETURNING {COLUMNS}"
                 );
-                sql.query_row(&query, params![srpm, target, arch, comment], stored).optional()
+                sql.query_row(&query, params![srpm, target, arch, other, comment], stored).optional()
             })
             .await?;
         row.map(Document::try_from).transpose()
@@ -227,6 +227,7 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
     if known > 0 {
         return Ok(());
     }
+    let [arch, other] = event.arch.spellings();
     let stays = event.status.is_result() && latest_stays(sql, event)?;
     if event.status.is_result() {
         sql.prepare_cached("UPDATE history SET status = 'Done' WHERE path = ?1 AND status = 'Building'")?
@@ -234,9 +235,10 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
     }
     if event.status.is_result() && !stays {
         sql.prepare_cached(
-            "UPDATE history SET latest_build = 0 WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1",
+            "UPDATE history SET latest_build = 0
+             WHERE srpm = ?1 AND target = ?2 AND arch IN (?3, ?4) AND latest_build = 1",
         )?
-        .execute(params![event.srpm.as_str(), event.target.as_str(), event.arch.as_str()])?;
+        .execute(params![event.srpm.as_str(), event.target.as_str(), arch, other])?;
     }
     let has_result = sql
         .prepare_cached("SELECT 1 FROM history WHERE path = ?1 AND latest_build IS NOT NULL")?
@@ -263,8 +265,10 @@ fn record(sql: &Transaction, event: &Event, text: &str) -> rusqlite::Result<()> 
 /// Whether the latest build of this one's source RPM stays the latest.
 fn latest_stays(sql: &Transaction, event: &Event) -> rusqlite::Result<bool> {
     let mut latest = sql.prepare_cached(
-        "SELECT build_id, timestamp, key FROM history WHERE srpm = ?1 AND target = ?2 AND arch = ?3 AND latest_build = 1",
+        "SELECT build_id, timestamp, key FROM history
+         WHERE srpm = ?1 AND target = ?2 AND arch IN (?3, ?4) AND latest_build = 1",
     )?;
+    let [arch, other] = event.arch.spellings();
     let outlasts = |row: &Row| -> rusqlite::Result<bool> {
         let (build_id, timestamp, key): (Option<String>, String, String) =
             (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -272,7 +276,7 @@ fn latest_stays(sql: &Transaction, event: &Event) -> rusqlite::Result<bool> {
         Ok(Latest { build_id: build_id.as_deref(), timestamp: &timestamp, told }.outlasts(event))
     };
     let stays = latest
-        .query_row(params![event.srpm.as_str(), event.target.as_str(), event.arch.as_str()], outlasts)
+        .query_row(params![event.srpm.as_str(), event.target.as_str(), arch, other], outlasts)
         .optional()?;
     Ok(stays == Some(true))
 }

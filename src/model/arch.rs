@@ -1,22 +1,56 @@
-//! The architectures a build can be asked for; each is also the name of its tube.
+//! The architectures a build can be asked for.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-/// An architecture, spelled as the tube that its jobs wait in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// An architecture, spelled as who asked for it did: old programs look for their spelling in jobs, events, documents
+/// and paths. Two spellings of one arch are equal.
+#[derive(Debug, Clone, Copy)]
 pub enum Arch {
     X86_64,
     I386,
+    /// How some submitters spell i386.
+    I686,
     Noarch,
     Armv7l,
+    /// How some submitters spell armv7l.
+    Armhfp,
     Aarch64,
     Ppc64,
     Ppc64le,
     Ppc,
 }
 
+impl PartialEq for Arch {
+    fn eq(&self, other: &Arch) -> bool {
+        self.tube() == other.tube()
+    }
+}
+
+impl Eq for Arch {}
+
+impl Hash for Arch {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.tube().hash(state);
+    }
+}
+
+impl PartialOrd for Arch {
+    fn partial_cmp(&self, other: &Arch) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Arch {
+    fn cmp(&self, other: &Arch) -> Ordering {
+        self.tube().cmp(other.tube())
+    }
+}
+
 impl Arch {
+    /// Each once, spelled as its tube.
     pub const ALL: [Arch; 8] = [
         Arch::X86_64,
         Arch::I386,
@@ -32,12 +66,32 @@ impl Arch {
         match self {
             Arch::X86_64 => "x86_64",
             Arch::I386 => "i386",
+            Arch::I686 => "i686",
             Arch::Noarch => "noarch",
             Arch::Armv7l => "armv7l",
+            Arch::Armhfp => "armhfp",
             Arch::Aarch64 => "aarch64",
             Arch::Ppc64 => "ppc64",
             Arch::Ppc64le => "ppc64le",
             Arch::Ppc => "ppc",
+        }
+    }
+
+    /// The tube that its jobs wait in.
+    pub fn tube(self) -> &'static str {
+        match self {
+            Arch::I686 => "i386",
+            Arch::Armhfp => "armv7l",
+            other => other.as_str(),
+        }
+    }
+
+    /// How it may be spelled; twice the same where there is one way.
+    pub fn spellings(self) -> [&'static str; 2] {
+        match self {
+            Arch::I386 | Arch::I686 => ["i386", "i686"],
+            Arch::Armv7l | Arch::Armhfp => ["armv7l", "armhfp"],
+            other => [other.as_str(); 2],
         }
     }
 
@@ -57,9 +111,9 @@ impl Arch {
     pub fn builds(self) -> &'static [Arch] {
         match self {
             Arch::X86_64 => &[Arch::X86_64, Arch::I386, Arch::Noarch],
-            Arch::I386 => &[Arch::I386],
+            Arch::I386 | Arch::I686 => &[Arch::I386],
             Arch::Noarch => &[Arch::Noarch],
-            Arch::Armv7l => &[Arch::Armv7l],
+            Arch::Armv7l | Arch::Armhfp => &[Arch::Armv7l],
             Arch::Aarch64 => &[Arch::Aarch64],
             Arch::Ppc64 => &[Arch::Ppc64, Arch::Ppc],
             Arch::Ppc64le => &[Arch::Ppc64le],
@@ -72,15 +126,22 @@ impl Arch {
         match self {
             Arch::X86_64 => Some(Arch::I386),
             Arch::Ppc64 => Some(Arch::Ppc),
-            Arch::I386 | Arch::Noarch | Arch::Armv7l | Arch::Aarch64 | Arch::Ppc64le | Arch::Ppc => None,
+            Arch::I386
+            | Arch::I686
+            | Arch::Noarch
+            | Arch::Armv7l
+            | Arch::Armhfp
+            | Arch::Aarch64
+            | Arch::Ppc64le
+            | Arch::Ppc => None,
         }
     }
 
     /// What `rpmbuild --target` is given for it.
     pub fn rpm_target(self) -> &'static str {
         match self {
-            Arch::I386 => "i686",
-            Arch::Armv7l => "armv7hl",
+            Arch::I386 | Arch::I686 => "i686",
+            Arch::Armv7l | Arch::Armhfp => "armv7hl",
             other => other.as_str(),
         }
     }
@@ -102,16 +163,30 @@ impl FromStr for Arch {
 
     /// Accepts the tubes' names and the two other spellings that submitters use (armhfp, i686).
     fn from_str(text: &str) -> Result<Arch, UnknownArch> {
-        let name = match text {
-            "armhfp" => "armv7l",
-            "i686" => "i386",
-            other => other,
-        };
         Arch::ALL
             .into_iter()
-            .find(|arch| arch.as_str() == name)
+            .chain([Arch::I686, Arch::Armhfp])
+            .find(|arch| arch.as_str() == text)
             .ok_or_else(|| UnknownArch(text.chars().take(40).collect()))
     }
 }
 
 super::name::serde_as_text!(Arch);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arch_is_spelled_as_it_was_asked_for_and_is_the_same_arch() {
+        for (asked, tube) in [("i686", "i386"), ("armhfp", "armv7l"), ("i386", "i386"), ("x86_64", "x86_64")]
+        {
+            let arch: Arch = asked.parse().unwrap();
+            assert_eq!((arch.to_string().as_str(), arch.tube()), (asked, tube));
+            assert_eq!(Ok(arch), tube.parse());
+            assert!(arch.spellings().contains(&asked) && arch.spellings().contains(&tube));
+        }
+        assert_ne!(Arch::I686, Arch::X86_64);
+        assert!(Arch::ALL.iter().all(|arch| arch.as_str() == arch.tube()));
+    }
+}

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use sha2::{Digest, Sha256};
+
 use super::name::{BadName, serde_as_text};
 use super::{Arch, PkgName, Target, VersionRelease};
 
@@ -14,6 +16,13 @@ pub struct BuildId(String);
 impl BuildId {
     pub fn new() -> BuildId {
         BuildId(uuid::Uuid::new_v4().simple().to_string())
+    }
+
+    /// The same one whenever it is made of the same.
+    pub fn of(what: &[u8]) -> BuildId {
+        let digest = Sha256::digest(what);
+        let half = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
+        BuildId(format!("{half:032x}"))
     }
 
     pub fn as_str(&self) -> &str {

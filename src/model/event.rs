@@ -42,9 +42,8 @@ pub struct Event {
 /// The name of the field, true, in the jobs and events of a scratch build whose submitter asks for a mail about it.
 pub const MAIL: &str = "mail";
 
-/// Fields of events, build records and documents: a job's unknown field of such a name is not passed on, since
-/// a field twice would make the whole unreadable.
-const OWN_FIELDS: [&str; 28] = [
+/// An event's own fields: a job's unknown field of such a name is not passed on, since the event says it better.
+const OWN_FIELDS: [&str; 15] = [
     "srpm",
     "arch",
     "target",
@@ -60,25 +59,59 @@ const OWN_FIELDS: [&str; 28] = [
     "failure",
     "arches",
     "warnings",
-    "format",
-    "attempt",
-    "source",
-    "results",
-    "durations",
-    "resources",
-    "started",
-    "finished",
-    "engine",
-    "buildroot",
-    "repositories",
-    "latest_build",
-    "comment",
 ];
 
 /// What of a job's unknown fields an event about it carries on.
 pub fn carried_on(extra: &Map<String, Value>) -> Map<String, Value> {
     let ours = |name: &str| OWN_FIELDS.contains(&name);
     extra.iter().filter(|(name, _)| !ours(name)).map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// An event whose fields stand among others, those of a build record or of a document. Unknown fields that bear the
+/// name of one of these lie in the field `carried` there, since a field twice would make the whole unreadable.
+pub mod among {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::{Map, Value};
+
+    use super::Event;
+
+    const CARRIED: &str = "carried";
+    /// The others, and `carried` itself.
+    pub(super) const OTHERS: [&str; 14] = [
+        "format",
+        "attempt",
+        "source",
+        "results",
+        "durations",
+        "resources",
+        "started",
+        "finished",
+        "engine",
+        "buildroot",
+        "repositories",
+        "latest_build",
+        "comment",
+        CARRIED,
+    ];
+
+    pub fn serialize<S: Serializer>(event: &Event, to: S) -> Result<S::Ok, S::Error> {
+        let mut event = event.clone();
+        let extra = std::mem::take(&mut event.extra).into_iter();
+        let (carried, mut extra): (Map<String, Value>, Map<String, Value>) =
+            extra.partition(|(name, _)| OTHERS.contains(&name.as_str()));
+        if !carried.is_empty() {
+            extra.insert(CARRIED.into(), Value::Object(carried));
+        }
+        Event { extra, ..event }.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Event, D::Error> {
+        let mut event = Event::deserialize(from)?;
+        if let Some(Value::Object(carried)) = event.extra.shift_remove(CARRIED) {
+            event.extra.extend(carried);
+        }
+        Ok(event)
+    }
 }
 
 impl Event {
@@ -142,12 +175,9 @@ mod tests {
     use crate::model::record::{BuildRecord, EngineName, RepositoryState, Source};
 
     #[test]
-    fn no_field_of_a_build_record_is_there_twice_whatever_the_job_carried() {
-        let carried: Map<String, Value> = OWN_FIELDS
-            .iter()
-            .chain(&["git_branch"])
-            .map(|name| ((*name).to_owned(), Value::from(1)))
-            .collect();
+    fn whatever_a_job_carried_is_kept_and_no_field_of_a_build_record_is_there_twice() {
+        let names = OWN_FIELDS.iter().chain(&among::OTHERS).chain(&["git_branch"]);
+        let carried: Map<String, Value> = names.map(|name| ((*name).to_owned(), Value::from(1))).collect();
         let event: Event = serde_json::from_value(serde_json::json!({
             "srpm": "bash-4-1.src.rpm", "arch": "x86_64", "target": "c7.x86_64", "disttag": "", "scratch": false,
             "submitter": "kb", "status": "Failed", "builder_fqdn": "b1", "evr": "4-1", "pkgname": "bash",
@@ -156,7 +186,8 @@ mod tests {
         }))
         .unwrap();
         let event = Event { extra: carried_on(&carried), ..event };
-        assert_eq!(event.extra.keys().collect::<Vec<_>>(), ["git_branch"]);
+        let kept: Vec<&str> = event.extra.keys().map(String::as_str).collect();
+        assert_eq!(kept, among::OTHERS.into_iter().chain(["git_branch"]).collect::<Vec<_>>());
         let record = BuildRecord {
             format: 1,
             event,
@@ -176,9 +207,12 @@ mod tests {
                 sha256: String::new(),
             }],
         };
-        let fields = serde_json::to_value(&record).unwrap();
-        for field in fields.as_object().unwrap().keys().filter(|field| *field != "git_branch") {
-            assert!(OWN_FIELDS.contains(&field.as_str()), "{field} is missing in OWN_FIELDS");
+        let text = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<BuildRecord>(&text).unwrap(), record);
+        let fields: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        for field in fields.keys().filter(|field| *field != "git_branch") {
+            let known = OWN_FIELDS.iter().chain(&among::OTHERS).any(|name| name == field);
+            assert!(known, "{field} is missing in OWN_FIELDS or OTHERS");
         }
     }
 }

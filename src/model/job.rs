@@ -117,7 +117,8 @@ mod tests {
         let job: BuildJob = serde_json::from_value(old).unwrap();
         assert_eq!(job.stamp, None);
         assert_eq!(job.arch, Arch::Armv7l);
-        assert_eq!(serde_json::to_value(&job).unwrap()["git_branch"], "c7");
+        let wire = serde_json::to_value(&job).unwrap();
+        assert_eq!((&wire["arch"], &wire["git_branch"]), (&json!("armhfp"), &json!("c7")));
     }
 
     #[test]

@@ -223,12 +223,12 @@ impl Target {
     pub fn configured_as(&self, arch: Arch) -> Target {
         let swap = |from: &str, to: &str| self.0.contains(from).then(|| Target(self.0.replace(from, to)));
         let other = match arch {
-            Arch::I386 => swap("x86_64", "i386"),
+            Arch::I386 | Arch::I686 => swap("x86_64", "i386"),
             Arch::Ppc => swap("ppc64", "ppc"),
             Arch::Noarch => {
                 ["x86_64", "ppc64le", "ppc64", "i386", "i686"].iter().find_map(|from| swap(from, "noarch"))
             }
-            Arch::X86_64 | Arch::Armv7l | Arch::Aarch64 | Arch::Ppc64 | Arch::Ppc64le => None,
+            Arch::X86_64 | Arch::Armv7l | Arch::Armhfp | Arch::Aarch64 | Arch::Ppc64 | Arch::Ppc64le => None,
         };
         other.unwrap_or_else(|| self.clone())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Resources;
-use super::event::Event;
+use super::event::{self, Event};
 
 /// The file's name in a build's folder. A folder without one does not count.
 pub const FILE: &str = "build.json";
@@ -34,7 +34,7 @@ pub struct BuildRecord {
     /// Version of this format: 1.
     pub format: u32,
     /// Identity and outcome, as the event told them.
-    #[serde(flatten)]
+    #[serde(flatten, with = "event::among")]
     pub event: Event,
     pub attempt: String,
     pub source: Source,

@@ -3,7 +3,6 @@
 
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::answer::FIELD;
 use super::job::Stamp;
@@ -59,7 +58,7 @@ fn named(body: &[u8], tube: Option<Arch>) -> Option<BuildJob> {
     let srpm: super::SrpmName = field(&fields, "srpm")?;
     let (pkgname, evr) = srpm.split();
     let stamp = Stamp {
-        build_id: field(&fields, "build_id").unwrap_or_else(|| id_of(body)),
+        build_id: field(&fields, "build_id").unwrap_or_else(|| BuildId::of(body)),
         timestamp: field(&fields, "timestamp").unwrap_or_else(Timestamp::now),
         sha256: String::new(),
         pkgname: field(&fields, "pkgname").unwrap_or(pkgname),
@@ -86,12 +85,6 @@ fn named(body: &[u8], tube: Option<Arch>) -> Option<BuildJob> {
 
 fn field<T: DeserializeOwned>(fields: &Map<String, Value>, name: &str) -> Option<T> {
     T::deserialize(fields.get(name)?).ok()
-}
-
-fn id_of(body: &[u8]) -> BuildId {
-    let digest = Sha256::digest(body);
-    let half = digest.iter().take(16).fold(0_u128, |number, byte| number << 8 | u128::from(*byte));
-    format!("{half:032x}").parse().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Events in systemd's journal, with fields to look for: `journalctl REIMZUL_STATUS=Failed`.
 
 use crate::model::Event;
+use crate::model::text::plain;
 
 /// What all of these entries have in common (sd-id128(7), systemd.journal-fields(7)).
 const MESSAGE_ID: &str = "c0e1f8b8f2a44c5b9d8a6a7f3f0f5e21";
@@ -18,8 +19,8 @@ pub fn write(event: &Event) {
         REIMZUL_ARCH = %event.arch,
         REIMZUL_STATUS = %event.status,
         REIMZUL_SCRATCH = event.scratch,
-        REIMZUL_SUBMITTER = %event.submitter,
-        REIMZUL_BUILDER = %event.builder_fqdn,
+        REIMZUL_SUBMITTER = %plain(&event.submitter.to_string()),
+        REIMZUL_BUILDER = %plain(&event.builder_fqdn),
         REIMZUL_FAILURE = failure.map(|failure| tracing::field::display(failure.class)),
         "{} {}",
         event.status,

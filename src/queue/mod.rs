@@ -56,8 +56,8 @@ pub enum QueueError {
     Beanstalkd(#[from] beanstalkd::BeanstalkdError),
     #[error("the queue cannot be reached through TLS: {0}")]
     Tls(#[from] TlsError),
-    #[error("a job of {size} bytes is too large for tube {tube}: the limit is {limit}")]
-    TooLarge { tube: String, size: usize, limit: usize },
+    #[error("a job of {size} bytes is too large for tube {tube}: the limit is {limit}; {advice}")]
+    TooLarge { tube: String, size: usize, limit: usize, advice: &'static str },
     #[error("the lease on job {0} is lost: another may hold it by now")]
     LeaseLost(u64),
 }

@@ -88,7 +88,8 @@ impl Queue {
     pub async fn put(&self, jobs: Vec<NewJob>) -> Result<Vec<u64>, QueueError> {
         if let Some(job) = jobs.iter().find(|job| job.body.len() > LARGEST_JOB) {
             let (tube, size) = (job.tube.clone(), job.body.len());
-            return Err(QueueError::TooLarge { tube, size, limit: LARGEST_JOB });
+            let advice = "leave out what the job need not carry, or use a beanstalkd with a larger -z";
+            return Err(QueueError::TooLarge { tube, size, limit: LARGEST_JOB, advice });
         }
         let ids = self.database.write(move |sql| jobs.iter().map(|job| insert(sql, job)).collect()).await?;
         self.bell.notify_waiters();

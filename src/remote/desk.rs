@@ -350,7 +350,7 @@ impl Desk {
     /// Whether a job that may have been put was: it is in the queue, or something has come of it.
     async fn is_known(&self, job: &BuildJob) -> Result<bool, Hindrance> {
         let Some(stamp) = &job.stamp else { return Ok(false) };
-        let waiting = self.site.queue.list(Some(job.arch.as_str())).await?;
+        let waiting = self.site.queue.list(Some(job.arch.tube())).await?;
         let id = stamp.build_id.as_str();
         let is_it = |body: &[u8]| {
             serde_json::from_slice::<Value>(body).is_ok_and(|body| body["build_id"].as_str() == Some(id))

@@ -256,7 +256,7 @@ impl Mover {
         }
         // Asked of the queue itself, not of our memory: this process may have been asleep.
         self.queue.touch(&delivery.lease).await?;
-        self.queue.put(vec![NewJob::new(job.arch.as_str(), job, delivery.job.priority)]).await?;
+        self.queue.put(vec![NewJob::new(job.arch.tube(), job, delivery.job.priority)]).await?;
         if let Some(path) = job.path() {
             tracing::info!("{path}: what it follows is in the repository; it can be built");
         }
@@ -270,7 +270,7 @@ impl Mover {
         if has_result.contains(&true) {
             return Ok(true);
         }
-        let there = self.queue.list(Some(job.arch.as_str())).await?;
+        let there = self.queue.list(Some(job.arch.tube())).await?;
         Ok(there.iter().any(|entry| id_of(entry).as_ref() == Some(&stamp.build_id)))
     }
 }

@@ -186,7 +186,7 @@ pub async fn prepare(
 /// Puts a job into the tube of its arch, or where it waits for others; returns its id. Put twice it is still one build, made by whoever is first.
 pub async fn put(queue: &Queue, job: &BuildJob, now: bool) -> Result<u64, SubmitError> {
     let priority = if now { PRIORITY_NOW } else { PRIORITY };
-    let tube = if job.after.is_empty() { job.arch.as_str() } else { WAITING };
+    let tube = if job.after.is_empty() { job.arch.tube() } else { WAITING };
     let ids = queue.put(vec![NewJob::new(tube, job, priority)]).await?;
     Ok(ids.first().copied().unwrap_or_default())
 }

@@ -25,7 +25,7 @@ pub enum UploadError {
 impl UploadError {
     /// Whether the bstore does not answer, rather than refuse: it is waited for.
     pub fn is_away(&self) -> bool {
-        matches!(self, UploadError::Rsync(rsync::RsyncError::Away { .. }))
+        matches!(self, UploadError::Rsync(error) if error.is_away())
     }
 }
 

@@ -1,16 +1,19 @@
 //! The fleet's upload: rsync(1) to a daemon's module, which has no rename.
 //!
 //! Results gather in `upload/<build_id>.<arch>.<attempt>/`, the lease is checked, a second pass puts them into
-//! place by hard links (`--link-dest`), and `build.json`, without which a folder does not count, comes last.
+//! place by hard links (`--link-dest`), and `build.json`, without which a folder does not count, comes last. Where both
+//! rsyncs know `--fsync` (3.2.4), all of them are on the store's disk by then.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::{Parcel, UploadError};
 use crate::config::{Config, Module};
 use crate::model::BuildPath;
 use crate::model::record::FILE;
-use crate::queue::{Lease, Queue};
+use crate::queue::{Lease, Queue, QueueError};
 use crate::sys::fs::{self, FileError};
 use crate::sys::process::{self, End, ProcessError, Program};
 use crate::sys::tls;
@@ -19,6 +22,8 @@ use crate::sys::tls;
 const SILENCE: &str = "60";
 const TRIES: u32 = 4;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// Old rsyncs do not know it, on either side; then it is left out.
+const FSYNC: &str = "--fsync";
 
 /// Why the bstore could not be used.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,8 @@ pub enum RsyncError {
     /// The same, where the connection or the daemon is to blame: another try may do better.
     #[error("{module}: {trouble} ({said})")]
     Away { module: String, trouble: &'static str, said: String },
+    #[error("{module}: what was to be copied is not there ({said})")]
+    Missing { module: String, said: String },
     #[error(transparent)]
     Process(#[from] ProcessError),
     #[error("this program's path, {0}, has characters that must not reach a shell; install it elsewhere")]
@@ -38,11 +45,18 @@ pub enum RsyncError {
     File(#[from] FileError),
 }
 
-/// What a run of rsync came to.
-enum Ran {
-    Well,
-    /// What was asked for is not there.
-    Missing,
+impl RsyncError {
+    /// Whether the bstore does not answer, rather than refuse: it is waited for.
+    pub fn is_away(&self) -> bool {
+        matches!(self, RsyncError::Away { .. })
+    }
+}
+
+/// Under which lease a build's place is changed.
+#[derive(Debug, Clone, Copy)]
+struct Held<'a> {
+    queue: &'a Queue,
+    lease: &'a Lease,
 }
 
 /// A module that results go to.
@@ -50,11 +64,13 @@ enum Ran {
 pub struct Rsync {
     module: Module,
     config: Config,
+    /// Until one of the two rsyncs turns out not to know [`FSYNC`].
+    syncs: Arc<AtomicBool>,
 }
 
 impl Rsync {
     pub fn new(module: Module, config: Config) -> Rsync {
-        Rsync { module, config }
+        Rsync { module, config, syncs: Arc::new(AtomicBool::new(true)) }
     }
 
     pub(super) async fn commit(
@@ -70,11 +86,10 @@ impl Rsync {
         fs::write_whole(&record, &text)?;
         self.make_parents(&place).await?;
         self.gather(parcel.from, &gathered).await?;
-        // Asked of the queue itself, not of our memory: this process may have been asleep.
-        queue.touch(lease).await?;
-        self.put_into_place(parcel.from, &gathered, &place).await?;
-        queue.touch(lease).await?;
-        self.run(&["-t".into(), path(&record), self.url(&format!("{place}/{FILE}"))]).await?;
+        let held = Held { queue, lease };
+        self.put_into_place(held, parcel.from, &gathered, &place).await?;
+        let last = ["-t".into(), FSYNC.into(), path(&record), self.url(&format!("{place}/{FILE}"))];
+        self.run_under(held, &last).await?;
         // It counts from here on. What is left over is in nobody's way.
         if let Err(error) = self.forget(parcel.build_id.as_str(), parcel.build.arch.as_str()).await {
             tracing::warn!("{error}");
@@ -91,15 +106,20 @@ impl Rsync {
     ) -> Result<Option<Vec<u8>>, RsyncError> {
         let folder = Scratch::new(&self.config)?;
         let from = self.url(&format!("{}/{FILE}", place(build, scratch)));
-        match self.run(&["-t".into(), from, path(&folder.0.join(FILE))]).await? {
-            Ran::Missing => Ok(None),
-            Ran::Well => Ok(std::fs::read(folder.0.join(FILE)).ok()),
+        match self.run(&["-t".into(), from, path(&folder.0.join(FILE))]).await {
+            Ok(()) => Ok(std::fs::read(folder.0.join(FILE)).ok()),
+            Err(RsyncError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
     /// Whether the module is there and lets us in.
     pub async fn check(&self) -> Result<String, RsyncError> {
-        self.once(&["--list-only".into(), self.url("")]).await?;
+        match self.once(&["--list-only".into(), self.url("")]).await {
+            // The folder is made with the first results.
+            Ok(()) | Err(RsyncError::Missing { .. }) => {}
+            Err(error) => return Err(error),
+        }
         Ok(format!("{} lets us in", self.module))
     }
 
@@ -108,24 +128,30 @@ impl Rsync {
         let tree = Scratch::new(&self.config)?;
         fs::make_dir(&tree.0.join("upload"))?;
         fs::make_dir(tree.0.join(place).parent().unwrap_or(&tree.0))?;
-        self.run(&["-r".into(), "--chmod=D755".into(), folder(&tree.0), self.url("")]).await.map(drop)
+        self.run(&["-r".into(), "--chmod=D755".into(), folder(&tree.0), self.url("")]).await
     }
 
     /// What a cut leaves here is gone on with, and never read by anybody else.
     async fn gather(&self, from: &Path, gathered: &str) -> Result<(), RsyncError> {
         let to = self.url(&format!("upload/{gathered}/"));
         let mut args = copying();
-        args.extend(["--partial".into(), "--delete".into(), folder(from), to]);
-        self.run(&args).await.map(drop)
+        args.extend([FSYNC.into(), "--partial".into(), "--delete".into(), folder(from), to]);
+        self.run(&args).await
     }
 
     /// Resends nothing: what has the size and time of a gathered file becomes a link to it. A former attempt's
-    /// `build.json` goes first.
-    async fn put_into_place(&self, from: &Path, gathered: &str, place: &str) -> Result<(), RsyncError> {
+    /// `build.json` goes before anything changes that it vouches for.
+    async fn put_into_place(
+        &self,
+        held: Held<'_>,
+        from: &Path,
+        gathered: &str,
+        place: &str,
+    ) -> Result<(), UploadError> {
         let mut args = copying();
         let link = format!("--link-dest=/{}", self.below(&format!("upload/{gathered}")));
         args.extend(["--delete-before".into(), link, folder(from), self.url(&format!("{place}/"))]);
-        self.run(&args).await.map(drop)
+        self.run_under(held, &args).await
     }
 
     /// Removes what this build and its former attempts gathered.
@@ -135,32 +161,52 @@ impl Rsync {
         let mut args = vec!["-r".into(), "--delete".into()];
         args.extend(filters);
         args.extend([folder(&empty.0), self.url("upload/")]);
-        self.run(&args).await.map(drop)
+        self.run(&args).await
     }
 
-    /// Runs it until it ends well, a bounded number of times where the connection is to blame.
-    async fn run(&self, args: &[String]) -> Result<Ran, RsyncError> {
-        let mut wait = FIRST_WAIT;
-        for _ in 1..TRIES {
-            match self.once(args).await {
-                Err(error @ RsyncError::Away { .. }) => tracing::warn!("{error}; trying again"),
-                ended => return ended,
-            }
-            tokio::time::sleep(wait).await;
-            wait *= 2;
+    async fn run(&self, args: &[String]) -> Result<(), RsyncError> {
+        retried(|| self.once(args), RsyncError::is_away).await
+    }
+
+    /// The same for what changes a build's place.
+    async fn run_under(&self, held: Held<'_>, args: &[String]) -> Result<(), UploadError> {
+        retried(|| self.once_under(held, args), UploadError::is_away).await
+    }
+
+    /// Killed at once when the lease is known to be lost.
+    async fn once_under(&self, Held { queue, lease }: Held<'_>, args: &[String]) -> Result<(), UploadError> {
+        // Before each time, and of the queue itself, not of our memory: this process may have been asleep, or another
+        // have put its results there while the connection was cut.
+        queue.touch(lease).await?;
+        tokio::select! {
+            ended = self.once(args) => Ok(ended?),
+            () = lease.ended().cancelled() => Err(QueueError::LeaseLost(lease.id).into()),
         }
-        self.once(args).await
     }
 
-    async fn once(&self, args: &[String]) -> Result<Ran, RsyncError> {
-        let program = self.program()?.args(args);
+    async fn once(&self, args: &[String]) -> Result<(), RsyncError> {
+        let syncs = self.syncs.load(Ordering::Relaxed) && args.iter().any(|arg| arg == FSYNC);
+        let program = self.program()?.args(args.iter().filter(|arg| syncs || *arg != FSYNC));
         let output = process::output(&program).await?;
         let warnings = output.stderr.lines().filter_map(|line| line.strip_prefix(tls::WARNING));
         warnings.for_each(|warning| tls::warn(warning.to_owned()));
         match output.end {
-            End::Exited(0) => Ok(Ran::Well),
-            End::Exited(23) if is_missing(&output.stderr) => Ok(Ran::Missing),
+            End::Exited(0) => Ok(()),
+            // Unknown, or refused in rsyncd.conf.
+            End::Exited(_) if syncs && output.stderr.contains(FSYNC) => {
+                self.go_without_fsync();
+                Box::pin(self.once(args)).await
+            }
             end => Err(self.told(end, &output.stderr)),
+        }
+    }
+
+    fn go_without_fsync(&self) {
+        if self.syncs.swap(false, Ordering::Relaxed) {
+            tracing::warn!(
+                "{}: results may be lost there with its power, since {FSYNC} is not known or refused; have rsync 3.2.4 or newer on both sides",
+                self.module
+            );
         }
     }
 
@@ -190,10 +236,10 @@ impl Rsync {
         let (trouble, away) = meaning(end, stderr);
         let said = said(stderr).unwrap_or_else(|| end.to_string());
         let module = self.module.to_string();
-        if away {
-            RsyncError::Away { module, trouble, said }
-        } else {
-            RsyncError::Failed { module, trouble, said }
+        match end {
+            _ if away => RsyncError::Away { module, trouble, said },
+            End::Exited(23) if is_missing(stderr) => RsyncError::Missing { module, said },
+            _ => RsyncError::Failed { module, trouble, said },
         }
     }
 
@@ -205,6 +251,23 @@ impl Rsync {
     fn url(&self, path: &str) -> String {
         format!("rsync://{}/{}/{}", self.module.address, self.module.name, self.below(path))
     }
+}
+
+/// Does it until it ends well, a bounded number of times where the connection is to blame.
+async fn retried<T, E: std::fmt::Display, F: Future<Output = Result<T, E>>>(
+    once: impl Fn() -> F,
+    is_away: fn(&E) -> bool,
+) -> Result<T, E> {
+    let mut wait = FIRST_WAIT;
+    for _ in 1..TRIES {
+        match once().await {
+            Err(error) if is_away(&error) => tracing::warn!("{error}; trying again"),
+            ended => return ended,
+        }
+        tokio::time::sleep(wait).await;
+        wait *= 2;
+    }
+    once().await
 }
 
 /// What is the matter, and whether another try may do better. rsync(1), EXIT VALUES; the daemon's own words tell apart what it has one number for.
@@ -250,8 +313,9 @@ fn said(stderr: &str) -> Option<String> {
     ours.or(lines.first()).map(|line| line.trim().chars().take(400).collect())
 }
 
+/// `build.json` is hidden here and not protected there, as `--exclude` would (rsync(1), FILTER RULES).
 fn copying() -> Vec<String> {
-    vec!["-rt".into(), "--chmod=D755,F644".into(), format!("--exclude=/{FILE}")]
+    vec!["-rt".into(), "--chmod=D755,F644".into(), format!("--filter=hide /{FILE}")]
 }
 
 /// Below the module: as in the root folder's bstore/.

@@ -1,6 +1,7 @@
 //! A beanstalkd of the tests' own, on a free port with its binlog in a temporary folder; it goes with the value.
 //! And a TCP proxy before it, whose connections can be cut.
 
+use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -94,6 +95,7 @@ pub fn free_port() -> u16 {
 }
 
 /// What stands between a client and a server, and can come between them.
+#[derive(Clone)]
 pub struct Proxy {
     port: u16,
     streams: Arc<Mutex<Vec<TcpStream>>>,
@@ -101,24 +103,38 @@ pub struct Proxy {
 }
 
 impl Proxy {
+    /// One that severs once `words` have got through to the server.
+    pub fn until(words: &'static str, server: u16) -> Proxy {
+        Proxy::begin(server, Some(words))
+    }
+
     pub fn to(server: u16) -> Proxy {
+        Proxy::begin(server, None)
+    }
+
+    fn begin(server: u16, until: Option<&'static str>) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let streams: Arc<Mutex<Vec<TcpStream>>> = Arc::default();
         let open = Arc::new(AtomicBool::new(true));
-        let (kept, lets) = (Arc::clone(&streams), Arc::clone(&open));
+        let proxy = Proxy { port, streams, open };
+        let this = proxy.clone();
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
                 let Ok(server) = TcpStream::connect(("127.0.0.1", server)) else { continue };
-                let mut kept = kept.lock().unwrap();
-                if lets.load(Ordering::SeqCst) {
+                let mut kept = this.streams.lock().unwrap();
+                if this.open.load(Ordering::SeqCst) {
                     kept.extend([client.try_clone().unwrap(), server.try_clone().unwrap()]);
-                    pump(client.try_clone().unwrap(), server.try_clone().unwrap());
+                    let up = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                    match until {
+                        Some(words) => pump_until(words, up, this.clone()),
+                        None => pump(up.0, up.1),
+                    }
                     pump(server, client);
                 }
             }
         });
-        Proxy { port, streams, open }
+        proxy
     }
 
     pub fn port(&self) -> u16 {
@@ -147,6 +163,23 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
     let _ = (from.set_nodelay(true), to.set_nodelay(true));
     std::thread::spawn(move || {
         let _ = std::io::copy(&mut from, &mut to);
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    });
+}
+
+fn pump_until(words: &'static str, (mut from, mut to): (TcpStream, TcpStream), proxy: Proxy) {
+    let _ = (from.set_nodelay(true), to.set_nodelay(true));
+    std::thread::spawn(move || {
+        let (mut buffer, mut passed) = ([0; 1 << 16], Vec::new());
+        while let Ok(read) = from.read(&mut buffer) {
+            if read == 0 || to.write_all(&buffer[..read]).is_err() {
+                break;
+            }
+            passed.extend_from_slice(&buffer[..read]);
+            if passed.windows(words.len()).any(|window| window == words.as_bytes()) {
+                proxy.sever();
+            }
+        }
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     });
 }

@@ -6,11 +6,12 @@ mod harness;
 
 use std::process::Command;
 
-use harness::beanstalkd::Beanstalkd;
+use harness::beanstalkd::{Beanstalkd, Proxy};
 use harness::mongodb::{Server, python};
-use harness::{Ask, Ran, Root, arch, binary_rpm, eventually, listed, need_createrepo, srpm, target};
+use harness::{Ask, Ran, Root, arch, binary_rpm, eventually, listed, need_createrepo, record, srpm, target};
 use reimzul::history::{Document, Find};
 use reimzul::model::Status;
+use reimzul::queue::State;
 use reimzul::role::Site;
 use serde_json::{Value, json};
 
@@ -42,10 +43,14 @@ impl Fleet {
 
     /// An old submitter's job; its source RPM lies in incoming/ already, as it must with them.
     fn old_submit(&self, package: &str, more: &[&str]) {
+        self.old_submit_for(arch(), package, more);
+    }
+
+    fn old_submit_for(&self, arch: &str, package: &str, more: &[&str]) {
         let file = format!("{package}-1.0-1.src.rpm");
         std::fs::create_dir_all(self.root.join("incoming")).unwrap();
         std::fs::copy(srpm(package, 1), self.root.join("incoming").join(&file)).unwrap();
-        self.old(&[&["submit", &file, arch(), "mini", ".el9", "kb"], more].concat());
+        self.old(&[&["submit", &file, arch, "mini", ".el9", "kb"], more].concat());
     }
 
     /// An old worker's build of the next job, which leaves these files.
@@ -112,7 +117,9 @@ fn is_an_old_event(body: &Value) {
 async fn an_old_submitters_job_is_built_and_told_of_as_an_old_worker_would() {
     let fleet = Fleet::new();
     let site = fleet.root.site();
-    fleet.old_submit("hello", &["git_branch=c9", "git_ref=HEAD"]);
+    // Among its fields are such as our records have, too.
+    let more = ["git_branch=c9", "git_ref=HEAD", "comment=please", "source=cvs", "engine=steam"];
+    fleet.old_submit("hello", &more);
     let mut worker = fleet.root.start(&["worker"]);
     worker.until_it_says("success");
     worker.stop();
@@ -130,12 +137,112 @@ async fn an_old_submitters_job_is_built_and_told_of_as_an_old_worker_would() {
         assert_eq!(job["body"]["target"], target().as_str());
         assert_eq!(job["body"]["submitter"], "kb");
         assert_eq!((&job["body"]["evr"], &job["body"]["pkgname"]), (&json!("1.0-1"), &json!("hello")));
-        assert_eq!((&job["body"]["git_branch"], &job["body"]["git_ref"]), (&json!("c9"), &json!("HEAD")));
+        for field in more {
+            let (name, value) = field.split_once('=').unwrap();
+            assert_eq!(job["body"][name], value);
+        }
     }
     // Where an old signer looks for it.
     let timestamp = told[1]["body"]["timestamp"].as_str().unwrap();
     let folder = format!("bstore/repo/{}/hello/{timestamp}/1.0-1.{}", target(), arch());
-    assert!(fleet.root.join(folder).join("build.log").exists());
+    let folder = fleet.root.join(folder);
+    assert!(folder.join("build.log").exists());
+    let record = record(&folder);
+    assert_eq!((record.source.file.as_str(), record.engine.name.as_str()), ("hello-1.0-1.src.rpm", "null"));
+    assert_eq!(
+        (&record.event.extra["source"], &record.event.extra["comment"]),
+        (&json!("cvs"), &json!("please"))
+    );
+}
+
+#[tokio::test]
+async fn an_old_submitters_job_is_built_once_though_its_worker_vanishes_when_it_has_stamped_it() {
+    let fleet = Fleet::new();
+    let site = fleet.root.site();
+    fleet.old_submit("hello", &[]);
+    // The stamped job gets through, and nothing after it.
+    let proxy = Proxy::until("build_id", fleet.queue.port());
+    let config = |port: u16| {
+        let text = format!(
+            "[worker]\nengine = null\nretry_delay = 0\n[queue]\nurl = beanstalk://127.0.0.1:{port}\n"
+        );
+        fleet.root.write("reimzul.ini", &text);
+    };
+    config(proxy.port());
+    let mut vanishing = fleet.root.start(&["worker"]);
+    vanishing.until_it_says("is lost");
+    vanishing.kill();
+    eventually("the original, handed back, and the stamped one", async || {
+        let there = site.queue.list(Some(arch())).await.unwrap();
+        (there.iter().filter(|job| job.state == State::Ready).count() == 2).then_some(())
+    })
+    .await;
+
+    config(fleet.queue.port());
+    let roles = fleet.root.start(&["worker", "notifier"]);
+    results(&site, 1).await;
+    for tube in [arch(), "notify"] {
+        site.quiet_in(tube).await;
+    }
+    roles.stop();
+    assert_eq!(results(&site, 1).await[0].event.status, Status::Success);
+    let built = fleet.root.files("bstore/repo").into_iter().filter(|file| file.ends_with("/build.json"));
+    assert_eq!(built.count(), 1);
+}
+
+/// The documents that say they are the latest build.
+async fn latest(site: &Site) -> Vec<(String, Status)> {
+    let found = all(site).await.into_iter().filter(|document| document.latest_build == Some(true));
+    found.map(|document| (document.event.arch.to_string(), document.event.status)).collect()
+}
+
+#[tokio::test]
+async fn an_arch_is_spelled_as_an_old_submitter_asked_for_it() {
+    if arch() != "x86_64" {
+        println!("no other machine than x86_64 builds i386");
+        return;
+    }
+    let server = Server::shared();
+    let database = server.url();
+    let fleet = Fleet::with(&format!("[history]\nurl = {database}\n"));
+    let site = fleet.root.site();
+    let repo = fleet.root.join("bstore/repo").display().to_string();
+    let old_build = |package: &str| {
+        fleet.old_submit_for("i686", package, &[]);
+        fleet.old(&["work", "i386", &repo, "Failed"]);
+        fleet.old(&["notify", &database, "2"]);
+    };
+    old_build("hello");
+    assert_eq!(latest(&site).await, [("i686".to_owned(), Status::Failed)]);
+    // Our worker and our notifier come next, then our worker and the old notifier.
+    fleet.old_submit_for("i686", "hello", &[]);
+    let roles = fleet.root.start(&["worker", "notifier"]);
+    results(&site, 2).await;
+    site.quiet_in("notify").await;
+    roles.stop();
+    let success = [("i686".to_owned(), Status::Success)];
+    assert_eq!(latest(&site).await, success);
+    fleet.old_submit_for("i686", "hello", &[]);
+    let mut worker = fleet.root.start(&["worker"]);
+    worker.until_it_says("success");
+    worker.stop();
+    fleet.old(&["notify", &database, "2"]);
+    assert_eq!(latest(&site).await, success);
+
+    let asked = fleet.old(&["read", "createrepo"]);
+    assert_eq!(asked.len(), 2);
+    for job in asked {
+        assert_eq!((&job["body"]["arch"], &job["body"]["target"]), (&json!("i686"), &json!("mini.i686")));
+        let timestamp = job["body"]["timestamp"].as_str().unwrap();
+        let folder = format!("bstore/repo/mini.i686/hello/{timestamp}/1.0-1.i686");
+        assert!(fleet.root.join(folder).join("build.json").exists(), "an old notifier links to it");
+    }
+    // Whichever way it is spelled by who overrides it.
+    for (package, arch) in [("sed", "i686"), ("tree", "i386")] {
+        old_build(package);
+        let file = format!("{package}-1.0-1.src.rpm");
+        fleet.root.run(&["override", "-s", &file, "-t", "mini.i686", "-a", arch, "-c", "so be it"]).ok();
+    }
 }
 
 #[tokio::test]

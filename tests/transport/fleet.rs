@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use crate::harness::SOON;
@@ -68,7 +69,7 @@ fn nginx_with(work: &Path, incoming: &Path, port: u16, kind: &str, tls: &str) ->
     let work = work.display();
     let text = format!(
         "daemon off; master_process off; user root; pid {work}/nginx.pid; error_log {work}/nginx.log;\nevents {{}}\n\
-         http {{ access_log off; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;\n\
+         http {{ log_format asked '$status $http_range'; access_log {work}/access.log asked; client_body_temp_path {work}/t1; proxy_temp_path {work}/t2; fastcgi_temp_path {work}/t3;\n\
          uwsgi_temp_path {work}/t4; scgi_temp_path {work}/t5;\n\
          server {{ listen 127.0.0.1:{port} {kind}; {tls}\n\
          location /reimzul-incoming/ {{ alias {}/; autoindex on; }} }} }}\n",
@@ -119,6 +120,34 @@ pub fn cutter(to: u16, after: usize, downwards: bool, times: i64) -> (u16, Arc<A
         }
     });
     (port, left)
+}
+
+/// Hands connections on to another port. The one of that number waits until it is told whether it is let through, or cut.
+pub fn gate(to: u16, number: usize) -> (u16, Receiver<Sender<bool>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, arrived) = channel();
+    std::thread::spawn(move || {
+        for (at, client) in (1..).zip(listener.incoming().map_while(Result::ok)) {
+            if at == number {
+                let (decide, decided) = channel();
+                let _ = tell.send(decide);
+                if !decided.recv().unwrap_or(false) {
+                    continue;
+                }
+            }
+            let Ok(server) = TcpStream::connect(("127.0.0.1", to)) else { continue };
+            pipe(&client, &server, None);
+            pipe(&server, &client, None);
+        }
+    });
+    (port, arrived)
+}
+
+/// Waits for the connection that a gate holds.
+pub async fn held(arrived: Receiver<Sender<bool>>) -> Sender<bool> {
+    let wait = move || arrived.recv_timeout(SOON).expect("there are not so many connections");
+    tokio::task::spawn_blocking(wait).await.unwrap()
 }
 
 fn pipe(from: &TcpStream, to: &TcpStream, cut: Option<(usize, Arc<AtomicI64>)>) {

@@ -5,5 +5,7 @@ mod fleet;
 mod harness;
 
 mod certificates;
+mod commit;
 mod path;
+mod sources;
 mod stunnel;

@@ -5,11 +5,11 @@
 //! of the fields that MongoDB could not keep under their own names.
 
 use mongodb::bson::oid::ObjectId;
-use mongodb::bson::{Bson, Document as Bdoc};
+use mongodb::bson::{Bson, Document as Bdoc, doc};
 use serde_json::{Map, Value};
 
 use crate::history::Document;
-use crate::model::{Event, Status};
+use crate::model::{Arch, Event, Status};
 
 /// The fields that are the history's, not the event's.
 const KEPT: [&str; 4] = ["_id", "status", "latest_build", "comment"];
@@ -37,6 +37,14 @@ pub(super) fn of(event: &Event) -> Result<Bdoc, serde_json::Error> {
         document.insert("unusual", Value::Object(unusual).to_string());
     }
     Ok(document)
+}
+
+/// What a query looks for an arch by: documents spell it as who asked for the build did.
+pub(super) fn spelled(arch: Arch) -> Bson {
+    match arch.spellings() {
+        [one, other] if one == other => Bson::from(one),
+        spellings => Bson::from(doc! {"$in": spellings.to_vec()}),
+    }
 }
 
 /// A document as it is read: its place in the order of things, and what it says, if we understand it.

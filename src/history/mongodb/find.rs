@@ -8,7 +8,7 @@ use mongodb::error::Result as Answer;
 use mongodb::options::{Hint, ReturnDocument};
 use mongodb::{Collection, Cursor};
 
-use super::document::Stored;
+use super::document::{self, Stored};
 use super::error::{Doing, is_unknown_hint};
 use super::{History, LIMIT, MongodbError, both, indexes};
 use crate::history::{Document, Find};
@@ -42,7 +42,9 @@ impl History {
         comment: &str,
     ) -> Result<Option<Document>, MongodbError> {
         let events = self.events().await?;
-        let latest = doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch.as_str(), "latest_build": true};
+        let arch = document::spelled(arch);
+        let latest =
+            doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch, "latest_build": true};
         let change = doc! {"$set": {"status": Status::Override.as_str(), "comment": comment}};
         // Old duplicates: several may say they are the latest.
         let newest = doc! {"_id": -1};

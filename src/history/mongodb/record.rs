@@ -75,14 +75,17 @@ impl Recording<'_> {
             return Ok(Vec::new());
         }
         let Event { srpm, target, arch, .. } = self.event;
-        let query = doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch.as_str(), "latest_build": true};
+        let arch = document::spelled(*arch);
+        let query =
+            doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch, "latest_build": true};
         all(self.events.find(query)).await
     }
 
     /// The documents of this build.
     async fn build(&self) -> Answer<Vec<Stored>> {
         let Event { srpm, target, arch, timestamp, .. } = self.event;
-        let query = doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch.as_str(),
+        let arch = document::spelled(*arch);
+        let query = doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch,
         "timestamp": timestamp.to_string()};
         let mut found = all(self.events.find(query)).await?;
         // Two controllers may stamp alike.

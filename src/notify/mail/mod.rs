@@ -116,7 +116,7 @@ impl Mailer {
         let (found, whose) = if event.scratch {
             (self.submitter(event).map(|one| vec![one]), format!("submitter {}", event.submitter))
         } else {
-            let arch = event.arch.as_str();
+            let arch = event.arch.tube();
             (self.options.recipients.get(arch).cloned(), format!("arch {arch}"))
         };
         let found = found.unwrap_or_default();

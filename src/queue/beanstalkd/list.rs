@@ -1,22 +1,34 @@
 //! Looking at jobs without taking them, and the notes on why jobs are buried.
 //!
-//! The protocol lists no jobs; it shows the head of a tube, and any job by its id. Ids count up, and jobs that wait
-//! are mostly young: so those below the newest are asked for, until as many are found as the server says it has.
+//! The protocol lists no jobs; it shows the head of a tube, and any job by its id. So first those are looked up whose ids
+//! can be known: what notes are about, the heads of the tubes, and what was found before. Ids count up, and jobs that
+//! wait are mostly young: then those below the newest are asked for, until as many are found as the server says it has.
 
 use std::collections::HashMap;
 
 use super::protocol::{Answer, Command, Reply, dictionary};
-use super::{Dictionary, PROBE, Queue, WHY, is_ours_alone, number};
+use super::{Dictionary, PROBE, Queue, WATCHED_BY, WHY, is_ours_alone, locked, number};
 use crate::queue::{Entry, PRIORITY_SIGN_OF_LIFE, QueueError, State};
 
 /// How many ids are asked for at a time, and at most: the server answers nobody else meanwhile.
 const BITE: u64 = 1000;
-const DEEPEST: u64 = 100_000;
+pub(super) const DEEPEST: u64 = 100_000;
 /// Long enough for any sentence, and small beside any limit for jobs.
 const LONGEST_REASON: usize = 4000;
 
+/// What was found when all ids below `newest` had been asked for, or as many of them as ever are: none of them needs to
+/// be asked for again but those that were there.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Which server's ids these are: one that is started anew without a binlog counts anew.
+    server: String,
+    newest: u64,
+    there: Vec<u64>,
+}
+
 impl Queue {
-    /// All jobs, unless there are some older than the newest [`DEEPEST`]: of those the heads of the tubes.
+    /// All jobs, unless there are some older than the newest [`DEEPEST`] ids: of those the buried and delayed ones that a
+    /// note is about, and the heads of the tubes.
     pub async fn list(&self, tube: Option<&str>) -> Result<Vec<Entry>, QueueError> {
         let mut found: Vec<(u64, Dictionary)> = self.scan().await?;
         let (notes, mut jobs): (Vec<_>, Vec<_>) = found
@@ -60,23 +72,58 @@ impl Queue {
         let stats = self.statistics(Command::Stats).await?.unwrap_or_default();
         let states = ["ready", "reserved", "delayed", "buried"];
         let wanted: u64 = states.iter().map(|state| number(&stats, &format!("current-jobs-{state}"))).sum();
-        let mut found = HashMap::new();
         if wanted == 0 {
             return Ok(Vec::new());
         }
-        // One that drains takes no probe; the heads are shown then.
+        // One that drains takes no probe.
         let newest = self.newest_id().await.unwrap_or_default();
-        let (mut above, oldest) = (newest, newest.saturating_sub(DEEPEST));
-        while above > oldest && (found.len() as u64) < wanted {
+        let server = stats.get("id").cloned().unwrap_or_default();
+        let mut known = self.landmarks().await?;
+        let oldest = self.seen_up_to(&server, &mut known).max(newest.saturating_sub(self.deepest));
+        let mut found = HashMap::new();
+        for some in known.chunks(usize::try_from(BITE).unwrap_or(usize::MAX)) {
+            self.look_up(some, &mut found).await?;
+        }
+        let mut above = newest;
+        // What was put since it was counted takes nobody's place.
+        while above > oldest && (found.keys().filter(|id| **id < newest).count() as u64) < wanted {
             let ids: Vec<u64> = (above.saturating_sub(BITE).max(oldest)..above).rev().collect();
             above -= ids.len() as u64;
             self.look_up(&ids, &mut found).await?;
         }
-        if (found.len() as u64) < wanted {
-            let heads = self.heads().await?;
-            self.look_up(&heads, &mut found).await?;
+        if newest > 0 && above <= oldest {
+            *locked(&self.shared.seen) = Seen { server, newest, there: found.keys().copied().collect() };
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// Adds what was there when it was last looked for, and says below which id there is nothing else.
+    fn seen_up_to(&self, server: &str, known: &mut Vec<u64>) -> u64 {
+        let seen = locked(&self.shared.seen);
+        if seen.server != server {
+            return 0;
+        }
+        known.extend(&seen.there);
+        known.sort_unstable();
+        known.dedup();
+        seen.newest
+    }
+
+    /// Jobs whose ids can be known: those that a note is about, and of every tube those that are next to be made ready,
+    /// run, or kicked; so the notes, too.
+    async fn landmarks(&self) -> Result<Vec<u64>, QueueError> {
+        let mut tubes = self.tubes().await?;
+        tubes.retain(|tube| !tube.starts_with(WATCHED_BY));
+        let noted = tubes.iter().filter_map(|tube| tube.strip_prefix(WHY)?.parse().ok());
+        let mut ids: Vec<u64> = noted.collect();
+        let looks =
+            |tube| [Command::Use(tube), Command::PeekReady, Command::PeekDelayed, Command::PeekBuried];
+        let answers = self.ask(tubes.into_iter().flat_map(looks).collect()).await?;
+        ids.extend(answers.into_iter().filter_map(|answer| match answer {
+            Ok(Reply::Found { id, .. }) => Some(id),
+            _ => None,
+        }));
+        Ok(ids)
     }
 
     async fn look_up(&self, ids: &[u64], found: &mut HashMap<u64, Dictionary>) -> Result<(), QueueError> {
@@ -96,19 +143,6 @@ impl Queue {
         let ids = self.put_raw(PROBE, Vec::new()).await?;
         self.ask(vec![Command::Delete(ids)]).await?;
         Ok(ids)
-    }
-
-    /// The jobs of every tube that are next to be made ready, run, or kicked.
-    async fn heads(&self) -> Result<Vec<u64>, QueueError> {
-        let looks =
-            |tube| [Command::Use(tube), Command::PeekReady, Command::PeekDelayed, Command::PeekBuried];
-        let commands = self.tubes().await?.into_iter().flat_map(looks).collect();
-        let answers = self.ask(commands).await?;
-        let heads = answers.into_iter().filter_map(|answer| match answer {
-            Ok(Reply::Found { id, .. }) => Some(id),
-            _ => None,
-        });
-        Ok(heads.collect())
     }
 
     /// Notes why a job was buried or delayed, in place of any former reason.

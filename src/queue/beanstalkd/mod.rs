@@ -56,6 +56,8 @@ pub enum BeanstalkdError {
 pub struct Queue {
     shared: Arc<Shared>,
     ttr: Duration,
+    /// How many ids are looked through for jobs.
+    deepest: u64,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ struct Shared {
     idle: Mutex<Vec<hold::Consumer>>,
     holds: Mutex<Vec<Weak<Hold>>>,
     tokens: AtomicU64,
+    seen: Mutex<list::Seen>,
 }
 
 /// The connection that reserves nothing.
@@ -91,13 +94,19 @@ impl Queue {
             idle: Mutex::default(),
             holds: Mutex::default(),
             tokens: AtomicU64::new(1),
+            seen: Mutex::default(),
         };
-        Queue { shared: Arc::new(shared), ttr: TTR }
+        Queue { shared: Arc::new(shared), ttr: TTR, deepest: list::DEEPEST }
     }
 
     /// Puts jobs with another time to run, for tests that see one end. A fleet's tubes need [`TTR`].
     pub fn with_ttr(self, ttr: Duration) -> Queue {
         Queue { ttr, ..self }
+    }
+
+    /// Looks for jobs among fewer ids, for tests that see some beyond.
+    pub fn with_deepest(self, deepest: u64) -> Queue {
+        Queue { deepest, ..self }
     }
 
     /// What is there, for people; an error where nothing is.
@@ -124,7 +133,8 @@ impl Queue {
         let control = self.control().await?;
         if let Some(job) = jobs.iter().find(|job| job.body.len() > control.largest) {
             let (tube, size) = (job.tube.clone(), job.body.len());
-            return Err(QueueError::TooLarge { tube, size, limit: control.largest });
+            let advice = "start beanstalkd with a larger -z, or leave out what the job need not carry";
+            return Err(QueueError::TooLarge { tube, size, limit: control.largest, advice });
         }
         let (mut commands, mut used) = (Vec::new(), None);
         for NewJob { tube, body, priority, delay } in jobs {

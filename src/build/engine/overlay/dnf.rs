@@ -227,7 +227,7 @@ fn foreign(arch: Arch) -> bool {
 
 /// Whether the chroot is a 32-bit one on a 64-bit machine.
 pub fn bits32(arch: Arch) -> bool {
-    foreign(arch) && matches!(arch, Arch::I386 | Arch::Ppc | Arch::Armv7l)
+    foreign(arch) && [Arch::I386, Arch::Ppc, Arch::Armv7l].contains(&arch)
 }
 
 /// Removes dnf's copy of a local repository's metadata that is not the repository's any more. To dnf even a copy that
