@@ -52,6 +52,7 @@ conformance! { sqlite mongodb: {
     a_builds_result_says_nothing_of_its_sibling_on_another_arch,
     the_newest_result_of_a_source_rpm_is_the_latest,
     every_arch_and_target_has_a_latest_of_its_own,
+    two_spellings_of_an_arch_are_one_arch_and_each_stays_as_it_was,
     a_build_is_found_by_status_target_and_id,
     the_newest_come_first_and_no_more_than_asked_for,
     a_kicked_build_that_succeeds_replaces_its_failure,
@@ -149,6 +150,17 @@ async fn every_arch_and_target_has_a_latest_of_its_own(history: &History) {
     history.record(&with(json(3, "Success"), "target", "c9.x86_64")).await.unwrap();
     history.record(&with(json(4, "Success"), "srpm", "other-1-1.src.rpm")).await.unwrap();
     assert_eq!(find(history, Find::default()).await.len(), 4);
+}
+
+async fn two_spellings_of_an_arch_are_one_arch_and_each_stays_as_it_was(history: &History) {
+    for (build, arch) in [(1, "i686"), (2, "i386"), (3, "i686")] {
+        history.record(&with(json(build, "Failed"), "arch", arch)).await.unwrap();
+        let latest = find(history, Find::default()).await;
+        assert_eq!((latest.len(), latest[0].event.arch.as_str()), (1, arch));
+    }
+    let (srpm, target) = ("hello-1-1.src.rpm".parse().unwrap(), "mini.x86_64".parse().unwrap());
+    let settled = history.settle(&srpm, &target, Arch::I386, "so be it").await.unwrap();
+    assert_eq!((settled.event.arch.as_str(), settled.event.timestamp.to_string()), ("i686", time(3)));
 }
 
 async fn a_build_is_found_by_status_target_and_id(history: &History) {
@@ -319,13 +331,16 @@ async fn a_late_failure_does_not_undo_its_builds_success(history: &History) {
 
 async fn fields_of_any_name_and_type_come_back_as_they_were(history: &History) {
     let extra = json!({"$set": {"status": "x"}, "a.b": 1, "": null, "nul\u{0}": "x", "_id": 5, "path": ["p"], "event_key": "k",
-        "unusual": {"x": 1}, "big": u64::MAX, "small": i64::MIN, "real": 1.5, "nested": {"$x": [1, {"y.z": 2}]},
+        "comment": "c", "latest_build": "l", "carried": 1, "unusual": {"x": 1}, "big": u64::MAX, "small": i64::MIN, "real": 1.5, "nested": {"$x": [1, {"y.z": 2}]},
         "list": [1, "a", null, true, {"k": 1}], "id": {"$oid": "5f5f5f5f5f5f5f5f5f5f5f5f"}});
     let mut fields = json(1, "Building");
     fields.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
     let event: Event = serde_json::from_value(fields).unwrap();
     history.record(&event).await.unwrap();
     history.record(&event).await.unwrap();
+    let document = Document { event: event.clone(), latest_build: Some(true), comment: Some("ours".into()) };
+    let shown = serde_json::to_value(&document).unwrap();
+    assert_eq!((&shown["comment"], &shown["carried"]["comment"]), (&json!("ours"), &json!("c")));
     assert_eq!(all(history).await, [Document { event: event.clone(), latest_build: None, comment: None }]);
     // Told anew, with some of them gone.
     let anew = with(json(1, "Building"), "a.b", "c");

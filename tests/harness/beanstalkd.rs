@@ -170,7 +170,7 @@ fn pump(mut from: TcpStream, mut to: TcpStream) {
 fn pump_until(words: &'static str, (mut from, mut to): (TcpStream, TcpStream), proxy: Proxy) {
     let _ = (from.set_nodelay(true), to.set_nodelay(true));
     std::thread::spawn(move || {
-        let (mut buffer, mut passed) = ([0; 1 << 16], Vec::new());
+        let (mut buffer, mut passed) = (vec![0; 1 << 16], Vec::new());
         while let Ok(read) = from.read(&mut buffer) {
             if read == 0 || to.write_all(&buffer[..read]).is_err() {
                 break;
