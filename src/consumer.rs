@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,14 @@ use crate::sys::steady;
 pub struct Delivery {
     pub job: Job,
     pub lease: Lease,
+}
+
+impl Delivery {
+    /// What the job says, or the verdict on one that is not `what`.
+    pub fn body<T: DeserializeOwned>(&self, what: &str) -> Result<T, Verdict> {
+        serde_json::from_slice(&self.job.body)
+            .map_err(|error| Verdict::Bury { reason: format!("its body is no {what}: {error}") })
+    }
 }
 
 /// What a handler says of a job.

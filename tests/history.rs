@@ -364,6 +364,7 @@ async fn signs_of_life_are_kept_the_newest_of_each_worker(history: &History) {
         takes_jobs: true,
         why_not: None,
         stopped,
+        left_out: Vec::new(),
         time,
     };
     for (builder, worker, time, stopped) in

@@ -434,21 +434,12 @@ async fn an_rpm_that_arrives_during_a_run_is_in_the_next_metadata() {
     let root = Root::with("[repo]\nengine = createrepo_c");
     let site = root.site();
     // createrepo_c, and then a moment in which something arrives that it has not seen.
-    let real =
-        String::from_utf8(std::process::Command::new("which").arg("createrepo_c").output().unwrap().stdout);
-    let bin = root.join("bin");
-    std::fs::create_dir(&bin).unwrap();
     let (ran, go) = (root.join("ran"), root.join("go"));
-    let script = format!(
-        "#!/bin/sh\n{} \"$@\" || exit\ntouch {}\nuntil test -e {}; do sleep 0.02; done\n",
-        real.unwrap().trim(),
+    let path = root.with_createrepo(&format!(
+        "\"$real\" \"$@\" || exit\ntouch {}\nuntil test -e {}; do sleep 0.02; done",
         ran.display(),
         go.display()
-    );
-    std::fs::write(bin.join("createrepo_c"), script).unwrap();
-    std::fs::set_permissions(bin.join("createrepo_c"), std::os::unix::fs::PermissionsExt::from_mode(0o755))
-        .unwrap();
-    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    ));
     let repogen = root.start_with(&["repogen"], &[("PATH", &path)]);
 
     let worker = root.start(&["worker", "notifier"]);

@@ -69,6 +69,7 @@ impl Life {
                 takes_jobs: true,
                 why_not: None,
                 stopped: false,
+                left_out: Vec::new(),
                 time: 0,
             },
             places,

@@ -16,6 +16,7 @@ use crate::history::History;
 use crate::queue::Queue;
 use crate::role::{self, Role};
 use crate::sign;
+use crate::sys::nfs;
 use crate::sys::process::on_path;
 use crate::sys::tls::{self, Tls};
 
@@ -62,6 +63,7 @@ impl CheckConfig {
         }
         if roles.contains(&Role::Repogen) {
             checks.push(repository_program());
+            checks.extend(repository_locks(config));
         }
         if roles.contains(&Role::Signer) {
             let said = sign::check(config).await.into_iter();
@@ -174,4 +176,15 @@ fn repository_program() -> Finding {
             "the program createrepo_c is missing: install the package createrepo-c (Debian) or createrepo_c",
         )
     }
+}
+
+/// Right as long as no other host makes metadata there, so no reason to fail.
+fn repository_locks(config: &Config) -> Option<Finding> {
+    let bstore = config.layout.bstore();
+    let option = nfs::keeps_locks_to_itself(&bstore)?;
+    Some(check::good(format!(
+        "look at this: {} is on NFS with {option}, so that locks on it hold on this host alone: run no repogen for it on \
+         another, or mount it without that option",
+        bstore.display()
+    )))
 }

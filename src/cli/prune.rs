@@ -10,8 +10,10 @@ use super::watch::Board;
 use super::{Done, Failure, completions, exit, ui};
 use crate::model::text::plain;
 use crate::model::{Size, Target};
+use crate::queue::QueueError;
 use crate::repo::prune::{self, Item, What};
 use crate::role::Site;
+use crate::sign;
 
 /// Show what is old enough to go; with --run, delete it
 #[derive(Debug, Args)]
@@ -20,7 +22,8 @@ Runs where the repositories are. Sections [prune] and [keep] of the configuratio
 say what stays: the newest versions of each package, what is young; and always
 what `reimzul protect` protects and what waiting builds follow. RPMs go in two
 steps: a build leaves the repository, and its files are deleted by a later run,
-after the grace time. Logs stay longer.
+after the grace time. Logs stay longer. Running signers have the signed
+repositories follow.
 
 What is done:
   unlist   a build's RPMs leave the repository; deleted later
@@ -56,7 +59,10 @@ impl Prune {
         drop(busy);
         let done = if self.run {
             let _busy = board.busy_if_long("pruning");
-            pruner.carry_out(plan).await
+            let targets = plan.targets.clone();
+            let done = pruner.carry_out(plan).await;
+            have_signed_ones_follow(site, &targets).await?;
+            done
         } else {
             plan.items.iter().cloned().map(|item| prune::Done { item, error: None }).collect()
         };
@@ -69,6 +75,13 @@ impl Prune {
         }
         Ok(if failed > 0 { exit::SYSTEM } else { exit::OK })
     }
+}
+
+/// Signed repositories lose what these targets have lost; whatever that was, since a run before may have been ended
+/// before it came to this.
+async fn have_signed_ones_follow(site: &Site, targets: &[Target]) -> Result<(), QueueError> {
+    let signed = targets.iter().filter(|target| site.config.signing.of(target).publishes());
+    site.queue.put(signed.map(sign::request_follow).collect()).await.map(drop)
 }
 
 /// Bytes that are free now, or would be.

@@ -19,7 +19,8 @@ themselves.
 
 With --verify nothing is asked for: this command itself, on the machine that has
 the repository, reads every RPM of it, compares the metadata with what
-createrepo_c says, and makes it anew where they differ.
+createrepo_c says, and makes it anew where they differ. Where the built-in
+engine is wrong even then, createrepo_c makes it, then and from then on.
 
 Examples:
   reimzul repogen mini.x86_64
@@ -66,14 +67,14 @@ async fn verify(site: &Site, target: &Target, as_json: bool) -> Done {
     let verified = site.repogen().verify(target).await;
     drop(busy);
     let verified = verified.map_err(|error| Failure::System(error.to_string()))?;
-    let Verified { state, packages, found, repaired, left } = &verified;
+    let Verified { state, packages, found, repaired, wrong_anew, left } = &verified;
     if as_json {
         let lines = |list: &[crate::metadata::Difference]| -> Vec<String> {
             list.iter().map(ToString::to_string).collect()
         };
         ui::print_json(&json!({
             "target": target, "state": state, "packages": packages, "differences": lines(found),
-            "repaired_by": repaired, "left": lines(left),
+            "repaired_by": repaired, "wrong_anew": lines(wrong_anew), "left": lines(left),
         }));
     } else {
         tell(target, &verified);
@@ -82,9 +83,18 @@ async fn verify(site: &Site, target: &Target, as_json: bool) -> Done {
 }
 
 fn tell(target: &Target, verified: &Verified) {
-    let Verified { packages, found, repaired, left, .. } = verified;
+    let Verified { packages, found, repaired, wrong_anew, left, .. } = verified;
     for difference in found {
         ui::note(&difference.to_string());
+    }
+    for difference in wrong_anew {
+        ui::note(&format!("even when the built-in engine makes it anew: {difference}"));
+    }
+    if !wrong_anew.is_empty() {
+        ui::note(&format!(
+            "the built-in engine is wrong about {target}: please report that; until there is another version of this \
+             program createrepo_c makes its metadata"
+        ));
     }
     match (repaired, left.as_slice()) {
         (None, _) => ui::done(&format!("{target}: {packages} RPMs, as createrepo_c describes them")),
@@ -94,8 +104,7 @@ fn tell(target: &Target, verified: &Verified) {
             ));
         }
         (Some(state), left) => ui::note(&format!(
-            "{target}: made anew as state {state}, and {} differences are left: report them, and set engine = \
-             createrepo_c in section [repo] until they are mended",
+            "{target}: made anew by createrepo_c as state {state}, and {} differences are left: report them",
             left.len()
         )),
     }

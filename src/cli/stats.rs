@@ -1,11 +1,14 @@
 //! `reimzul stats`: who builds, what waits, what runs, what is stuck.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 use serde_json::json;
 
 use super::{Done, exit, ui};
+use crate::model::builder::{Excluded, LeftOut};
 use crate::model::text::plain;
-use crate::model::{Builder, builder};
+use crate::model::{Builder, Target, builder};
 use crate::notify::Undelivered;
 use crate::queue::{Entry, State, TubeStats, WAITING};
 use crate::role::Site;
@@ -14,8 +17,8 @@ use crate::role::Site;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Shows the builders and what they are at; how much room is left where the
-repositories are; how many jobs of each tube are ready,
-reserved (being worked on), delayed (tried again later) or buried (until
+repositories are, and which RPMs they leave out; how many jobs of each tube are
+ready, reserved (being worked on), delayed (tried again later) or buried (until
 somebody kicks them), and how many processes watch the tube; why jobs are stuck;
 what could not be told to whom.
 
@@ -49,6 +52,7 @@ impl Stats {
         }
         if !stores.is_empty() {
             show_stores(&stores);
+            show_left_out(&stores);
             ui::say!();
         }
         show_tubes(&tubes);
@@ -149,6 +153,24 @@ fn show_stores(stores: &[Builder]) {
     ui::print(&table);
     for (store, silence) in stores.iter().filter_map(|store| Some((store, store.silent_for(now)?))) {
         ui::say!("{} was not heard of for {}", plain(&store.builder), duration(silence));
+    }
+}
+
+/// Of what repositories leave out, so many files are shown.
+const SHOWN: usize = 3;
+
+/// Each repogen of a store tells the same.
+fn show_left_out(stores: &[Builder]) {
+    let by_target: BTreeMap<&Target, &LeftOut> =
+        stores.iter().flat_map(|store| &store.left_out).map(|one| (&one.target, one)).collect();
+    for LeftOut { target, count, files } in by_target.into_values() {
+        ui::say!("the repository of {target} leaves out {}:", ui::count(*count, "RPM"));
+        for Excluded { file, reason } in files.iter().take(SHOWN) {
+            ui::say!("  {}", plain(&format!("{}: {reason}", file.display())));
+        }
+        if *count > SHOWN {
+            ui::say!("  … all of them are in bstore/cache/{target}/excluded.json");
+        }
     }
 }
 

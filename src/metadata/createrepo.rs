@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 
 use super::repomd::Repomd;
-use super::{MetadataError, Repository, publish};
+use super::{Excluded, MetadataError, Repository, publish};
 use crate::sys::fs::{self, FileError};
 use crate::sys::process::{self, Program};
 
-/// Makes the files of a state and puts them beside those of the live one. Kinds of metadata that createrepo_c does
-/// not make (comps, updateinfo) are taken over from `old`.
+/// Makes the files of a state and puts them beside those of the live one; says which RPMs createrepo_c left out. Kinds
+/// of metadata that it does not make (comps, updateinfo) are taken over from `old`.
 pub async fn make(
     repository: &Repository,
     packages: &[PathBuf],
     number: u64,
     old: &Repomd,
-) -> Result<Repomd, MetadataError> {
+) -> Result<(Repomd, Vec<Excluded>), MetadataError> {
     let Repository { tree, cache, options } = repository;
-    run(tree, cache, packages, number, &options.createrepo_options).await?;
+    let said = run(tree, cache, packages, number, &options.createrepo_options).await?;
     let made = cache.join("repodata");
     let mut repomd = read(&made.join("repomd.xml"))?;
     for file in repomd.files() {
@@ -27,7 +27,18 @@ pub async fn make(
     fs::sync_files(&tree.join("repodata"))?;
     repomd.revision = Some(number);
     publish::carry_on(tree, old, &mut repomd);
-    Ok(repomd)
+    Ok((repomd, left_out(&said, tree)))
+}
+
+/// It goes on without an RPM that librpm refuses, which says why: `error: <path>: <reason>`.
+fn left_out(said: &str, tree: &Path) -> Vec<Excluded> {
+    let begin = format!("error: {}/", tree.display());
+    let refused = said.lines().filter_map(|line| line.strip_prefix(&begin)?.split_once(": "));
+    let excluded = refused.map(|(file, reason)| Excluded {
+        file: file.into(),
+        reason: format!("rpm cannot read it: {reason}"),
+    });
+    excluded.collect()
 }
 
 fn read(path: &Path) -> Result<Repomd, MetadataError> {
@@ -35,14 +46,14 @@ fn read(path: &Path) -> Result<Repomd, MetadataError> {
     Repomd::parse(&text).map_err(|reason| MetadataError::Unreadable { path: path.to_owned(), reason })
 }
 
-/// Makes `cache/repodata` describe `packages` of `tree`. Needs the repository's lock.
+/// Makes `cache/repodata` describe `packages` of `tree`, and returns what createrepo_c said. Needs the repository's lock.
 pub async fn run(
     tree: &Path,
     cache: &Path,
     packages: &[PathBuf],
     number: u64,
     options: &[String],
-) -> Result<(), MetadataError> {
+) -> Result<String, MetadataError> {
     // A run that was killed leaves this behind, and createrepo_c would take it for another one running.
     fs::remove_dir(&cache.join(".repodata"))?;
     let list = cache.join("packages");
@@ -61,10 +72,10 @@ pub async fn run(
         .arg(cache)
         .arg(tree);
     let end = process::run(&program, &log, None, &CancellationToken::new()).await?;
-    if end.success() {
-        return Ok(());
-    }
     let said = std::fs::read_to_string(&log).unwrap_or_default();
+    if end.success() {
+        return Ok(said);
+    }
     let said = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it said nothing").to_owned();
     Err(MetadataError::Createrepo { tree: tree.to_owned(), end: end.to_string(), said })
 }

@@ -5,19 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
 use super::package;
+pub use crate::model::builder::Excluded;
 use crate::sys::fs::{self, FileError};
-use crate::sys::rpm::Rpm;
-
-/// A file that is not listed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Excluded {
-    /// Relative to the tree.
-    pub file: PathBuf,
-    pub reason: String,
-}
+use crate::sys::rpm;
 
 /// Those that can be listed, and those that cannot.
 pub fn sort_out(tree: &Path, files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<Excluded>) {
@@ -37,8 +28,7 @@ pub fn sort_out(tree: &Path, files: Vec<PathBuf>) -> (Vec<PathBuf>, Vec<Excluded
 fn check(tree: &Path, file: &Path) -> Result<(), String> {
     check_name(file)?;
     let path = tree.join(file);
-    let opened = Rpm::open(&path).and_then(|rpm| rpm.check_size());
-    opened.map_err(|error| package::reason(&error, &path))
+    rpm::headers(&path).map(drop).map_err(|error| package::reason(&error, &path))
 }
 
 /// Whether a path can be a link in metadata, and a line in a list.

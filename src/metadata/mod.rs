@@ -143,25 +143,32 @@ impl Locked {
     /// appear together. What it fails at leaves the old state.
     pub async fn update(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Made, MetadataError> {
         fs::make_dir(&self.repository.tree.join("repodata"))?;
-        match self.repository.options.engine {
+        match self.engine() {
             RepoEngine::CreaterepoC => self.by_createrepo(wanted, sign).await,
             RepoEngine::Incremental => self.incrementally(wanted, Trust::Index, sign).await,
         }
+    }
+
+    /// What makes the metadata: as configured, but never the built-in engine where that was found to be wrong.
+    fn engine(&self) -> RepoEngine {
+        let Repository { cache, options, .. } = &self.repository;
+        if verify::is_distrusted(cache) { RepoEngine::CreaterepoC } else { options.engine }
     }
 
     async fn by_createrepo(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Made, MetadataError> {
         let Repository { tree, cache, .. } = &self.repository;
         let old = Live::read(tree)?.repomd;
         let before = excluded::read(cache);
-        let (packages, excluded) = excluded::sort_out(tree, (wanted.all)()?);
+        let (packages, mut excluded) = excluded::sort_out(tree, (wanted.all)()?);
         let number = publish::next_number(tree, old.revision)?;
-        let made = createrepo::make(&self.repository, &packages, number, &old).await?;
+        let (made, left_out) = createrepo::make(&self.repository, &packages, number, &old).await?;
+        let packages = packages.len().saturating_sub(left_out.len());
+        excluded.extend(left_out);
         let signature = self.sign(&made, sign).await?;
         excluded::write(cache, &excluded)?;
         let this = self.repository.clone();
         blocking(move || this.switch(number, &made, signature.as_deref(), true)).await?;
         let newly_excluded = excluded.iter().filter(|one| !before.contains(one)).cloned().collect();
-        let packages = packages.len();
         Ok(Made { state: number, packages, is_new: true, runs: 0, excluded, newly_excluded })
     }
 

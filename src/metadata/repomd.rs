@@ -17,6 +17,9 @@ pub struct Repomd {
     pub data: Vec<Data>,
 }
 
+/// There is room above it to go on counting, also in SQLite.
+const NOBODY_COUNTS_SO_FAR: u64 = 1 << 62;
+
 /// One file of the metadata.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Data {
@@ -84,7 +87,10 @@ impl Repomd {
                     let text = word.trim();
                     let sum = || Some(Checksum { kind: checksum.clone(), hex: text.to_owned() });
                     match (tag.local_name().as_ref(), &mut data) {
-                        ("revision", None) => found.revision = text.parse().ok(),
+                        ("revision", None) => {
+                            found.revision =
+                                text.parse().ok().filter(|number| *number < NOBODY_COUNTS_SO_FAR);
+                        }
                         ("data", _) => found.data.extend(data.take()),
                         ("checksum", Some(data)) => data.checksum = sum(),
                         ("open-checksum", Some(data)) => data.open_checksum = sum(),
@@ -195,5 +201,7 @@ mod tests {
         }
         let foreign = Repomd::parse(b"<repomd><revision>today</revision></repomd>").unwrap();
         assert_eq!(foreign.revision, None);
+        let huge = Repomd::parse(format!("<repomd><revision>{}</revision></repomd>", u64::MAX).as_bytes());
+        assert_eq!(huge.unwrap().revision, None);
     }
 }

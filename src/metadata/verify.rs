@@ -6,11 +6,12 @@ use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::incremental::Trust;
+use super::incremental::{self, Trust};
 use super::package::Kind;
 use super::repomd::Repomd;
 use super::{Locked, MetadataError, Repository, Sign, Wanted, blocking, createrepo, excluded};
@@ -27,6 +28,9 @@ pub struct Verified {
     pub found: Vec<Difference>,
     /// The state that was made anew because of them.
     pub repaired: Option<u64>,
+    /// What the built-in engine said wrongly even when it read everything anew: so createrepo_c made that state, and it
+    /// makes the next ones.
+    pub wrong_anew: Vec<Difference>,
     /// What differs even then.
     pub left: Vec<Difference>,
 }
@@ -60,27 +64,50 @@ impl fmt::Display for Difference {
 }
 
 impl Locked {
-    /// Compares, and repairs: takes as long as createrepo_c takes to read everything, and twice that where something
-    /// differs.
+    /// Compares, and repairs: takes as long as createrepo_c takes to read everything, and a few times that where
+    /// something differs.
     pub async fn verify(&self, wanted: Wanted, sign: Option<Sign<'_>>) -> Result<Verified, MetadataError> {
-        let tree = &self.repository.tree;
+        let Repository { tree, cache, .. } = &self.repository;
         fs::make_dir(&tree.join("repodata"))?;
+        // Builds go on arriving: all of this is about those that are here now.
+        let files = blocking(move || Ok((wanted.all)()?)).await?;
+        let wanted = Wanted { all: Arc::new(move || Ok(files.clone())), only: None };
         let state = Repository::state(tree)?;
-        let truth = self.truth(&wanted).await?;
-        let packages = truth[0].len();
-        let (truth, found) = self.compare(truth).await?;
-        if found.is_empty() {
-            return Ok(Verified { state, packages, found, repaired: None, left: Vec::new() });
+        let (packages, found) = self.compare(&wanted).await?;
+        let (wrong_anew, left) = (Vec::new(), Vec::new());
+        let mut verified = Verified { state, packages, found, repaired: None, wrong_anew, left };
+        if verified.found.is_empty() {
+            return Ok(verified);
         }
-        let made = match self.repository.options.engine {
-            RepoEngine::Incremental => self.incrementally(wanted, Trust::Nothing, sign).await?,
-            RepoEngine::CreaterepoC => {
-                fs::remove_dir(&self.repository.cache.join("repodata"))?;
-                self.by_createrepo(wanted, sign).await?
+        if self.engine() == RepoEngine::Incremental {
+            let made = self.incrementally(wanted.clone(), Trust::Nothing, sign).await?;
+            verified.repaired = Some(made.state);
+            verified.wrong_anew = self.compare(&wanted).await?.1;
+            if verified.wrong_anew.is_empty() {
+                return Ok(verified);
             }
-        };
-        let (_, left) = self.compare(truth).await?;
-        Ok(Verified { state, packages, found, repaired: Some(made.state), left })
+            distrust(cache)?;
+        }
+        fs::remove_dir(&cache.join("repodata"))?;
+        verified.repaired = Some(self.by_createrepo(wanted.clone(), sign).await?.state);
+        verified.left = self.compare(&wanted).await?.1;
+        Ok(verified)
+    }
+
+    /// How many packages there are by createrepo_c, and where the live metadata says otherwise.
+    async fn compare(&self, wanted: &Wanted) -> Result<(usize, Vec<Difference>), MetadataError> {
+        let truth = self.truth(wanted).await?;
+        let tree = self.repository.tree.clone();
+        blocking(move || {
+            let path = super::publish::live(&tree);
+            // What cannot be read says nothing.
+            let ours = read(&tree, &path).unwrap_or_default();
+            let lists = Kind::ALL.iter().zip(ours.iter().zip(&truth));
+            let found =
+                lists.flat_map(|(kind, (ours, truth))| differences(kind.as_str(), ours, truth)).collect();
+            Ok((truth[0].len(), found))
+        })
+        .await
     }
 
     /// What createrepo_c says of the files that can be listed.
@@ -106,23 +133,20 @@ impl Locked {
         })
         .await
     }
+}
 
-    async fn compare(
-        &self,
-        truth: [Described; 3],
-    ) -> Result<([Described; 3], Vec<Difference>), MetadataError> {
-        let tree = self.repository.tree.clone();
-        blocking(move || {
-            let path = super::publish::live(&tree);
-            // What cannot be read says nothing.
-            let ours = read(&tree, &path).unwrap_or_default();
-            let lists = Kind::ALL.iter().zip(ours.iter().zip(&truth));
-            let found =
-                lists.flat_map(|(kind, (ours, truth))| differences(kind.as_str(), ours, truth)).collect();
-            Ok((truth, found))
-        })
-        .await
-    }
+/// In the cache of a repository for which the built-in engine was found to be wrong: the version of this program.
+const DISTRUSTED: &str = "by-createrepo_c";
+
+/// Has createrepo_c make the repository's metadata until there is another version of this program, which then reads
+/// everything anew.
+fn distrust(cache: &Path) -> Result<(), MetadataError> {
+    incremental::forget(cache)?;
+    Ok(fs::write_whole(&cache.join(DISTRUSTED), env!("CARGO_PKG_VERSION").as_bytes())?)
+}
+
+pub(super) fn is_distrusted(cache: &Path) -> bool {
+    std::fs::read(cache.join(DISTRUSTED)).is_ok_and(|version| version == env!("CARGO_PKG_VERSION").as_bytes())
 }
 
 /// Packages of a list, with what it says of each in a form that does not depend on how it is laid out. A package that

@@ -2,10 +2,12 @@
 //! the store that it works on in the same way: it has no slots.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Arch, Limits, Size};
+use super::text::plain;
+use super::{Arch, Limits, Size, Target};
 
 /// A sign of life.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,8 +41,35 @@ pub struct Builder {
     /// It has ended as it should: no more signs will come.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
+    /// What the repositories of a store leave out, for each that does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// Unix time, seconds.
     pub time: i64,
+}
+
+/// RPMs of a target that are not in its repository, since they cannot be listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    pub target: Target,
+    pub count: usize,
+    /// The first of them: as many as a sign has room for.
+    pub files: Vec<Excluded>,
+}
+
+/// A file that is not listed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Excluded {
+    /// Relative to the repository.
+    pub file: PathBuf,
+    pub reason: String,
+}
+
+impl Excluded {
+    /// A sentence without a line end, whatever the file is called.
+    pub fn told(&self) -> String {
+        plain(&format!("{} is left out: {}", self.file.display(), self.reason))
+    }
 }
 
 /// How often a sign comes at least, in seconds.

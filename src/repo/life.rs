@@ -1,8 +1,10 @@
-//! A repogen's signs of life: they tell how much room is left where the repositories are.
+//! A repogen's signs of life: they tell how much room is left where the repositories are, and what these leave out.
 
 use std::time::Duration;
 
-use crate::model::builder::INTERVAL;
+use super::targets;
+use crate::metadata::{Excluded, excluded};
+use crate::model::builder::{INTERVAL, LeftOut};
 use crate::model::{Arch, Builder, Layout, Limits, Size};
 use crate::queue::{CREATEREPO, Queue, WAITING};
 use crate::shutdown::Shutdown;
@@ -46,6 +48,24 @@ fn sign(layout: &Layout) -> Builder {
         takes_jobs: true,
         why_not: None,
         stopped: false,
+        left_out: left_out(layout),
         time: jiff::Timestamp::now().as_second(),
     }
+}
+
+/// Bytes of names and reasons: a sign must fit into a job, however they are escaped.
+const ROOM: usize = 8 << 10;
+
+fn left_out(layout: &Layout) -> Vec<LeftOut> {
+    let mut room = ROOM;
+    let mut fits = |one: &Excluded| {
+        let needed = one.file.as_os_str().len() + one.reason.len();
+        room = room.saturating_sub(needed);
+        room > 0
+    };
+    let all = targets(&layout.bstore().join("repo")).into_iter().map(|target| {
+        let files = excluded::read(&layout.metadata_cache(&target));
+        LeftOut { target, count: files.len(), files: files.into_iter().take_while(&mut fits).collect() }
+    });
+    all.filter(|left_out| left_out.count > 0).collect()
 }

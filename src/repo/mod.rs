@@ -119,8 +119,8 @@ impl Handler for Repogen {
             tracing::error!("{error}; trying again in {} s", RETRY.as_secs());
             return vec![Verdict::Release { delay: RETRY, reason: error.to_string() }; jobs.len()];
         }
-        let requests: Vec<Result<Request, serde_json::Error>> =
-            jobs.iter().map(|delivery| serde_json::from_slice(&delivery.job.body)).collect();
+        let requests: Vec<Result<Request, Verdict>> =
+            jobs.iter().map(|delivery| delivery.body("request for metadata")).collect();
         // Scratch builds are in no repository.
         let is_served = |request: &&Request| !request.scratch || self.scratch_in_repo;
         let done = self.serve_all(requests.iter().flatten().filter(is_served)).await;
@@ -128,9 +128,7 @@ impl Handler for Repogen {
             .iter()
             .map(|request| match request {
                 Ok(request) => done.get(&request.target).cloned().unwrap_or(Verdict::Done),
-                Err(error) => {
-                    Verdict::Bury { reason: format!("its body is no request for metadata: {error}") }
-                }
+                Err(verdict) => verdict.clone(),
             })
             .collect()
     }
@@ -166,7 +164,7 @@ impl Repogen {
         match self.generate(target, place).await {
             Ok(made) => {
                 for file in &made.newly_excluded {
-                    tracing::warn!("{target}: {} is left out: {}", file.file.display(), file.reason);
+                    tracing::warn!("{target}: {}", file.told());
                 }
                 tracing::info!(
                     "{target}: metadata {} in {:.3} s, RPMs: {}, state {}",
@@ -198,7 +196,7 @@ impl Repogen {
         };
         let made = locked.update(Wanted { only, ..everything(target, &repository.tree) }, None).await?;
         let every = self.options.verify_every as u64;
-        if made.is_new && every > 0 && made.runs % every == 0 {
+        if made.is_new && every > 0 && made.runs > 0 && made.runs % every == 0 {
             tell(target, &locked.verify(everything(target, &repository.tree), None).await?);
         }
         Ok(made)
@@ -226,12 +224,25 @@ fn is_found(tree: &Path, folder: &Path) -> bool {
     finished::is_finished(&tree.join(folder))
 }
 
+/// Those that have a folder in `repo/`, say.
+fn targets(trees: &Path) -> BTreeSet<Target> {
+    let entries = std::fs::read_dir(trees).into_iter().flatten().flatten();
+    let folders = entries.filter(|entry| entry.path().is_dir());
+    folders.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
 fn tell(target: &Target, verified: &Verified) {
     for difference in &verified.found {
         tracing::warn!("{target}: {difference}");
     }
+    for difference in &verified.wrong_anew {
+        tracing::error!("{target}: even when the built-in engine makes it anew: {difference}");
+    }
+    if !verified.wrong_anew.is_empty() {
+        tracing::error!("{target}: createrepo_c makes its metadata from now on; please report that");
+    }
     for difference in &verified.left {
-        tracing::error!("{target}: even after making all metadata anew: {difference}");
+        tracing::error!("{target}: even as createrepo_c makes it: {difference}");
     }
 }
 

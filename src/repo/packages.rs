@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use crate::model::Target;
-use crate::model::record::UNLISTED;
 use crate::sys::fs::FileError;
 use crate::upload::finished;
 
@@ -11,33 +10,16 @@ use crate::upload::finished;
 /// finished is passed over.
 pub fn all(target: &Target, tree: &Path) -> Result<Vec<PathBuf>, FileError> {
     let mut found = Vec::new();
-    for package in folders(tree)? {
-        for timestamp in folders(&package)? {
-            for build in folders(&timestamp)? {
-                found.extend(of_build(target, tree, &build)?);
-            }
-        }
+    for build in finished::builds(tree)? {
+        found.extend(of_build(target, tree, &build)?);
     }
     found.sort();
     Ok(found)
 }
 
-/// Folders in a folder, hidden ones and metadata left out.
-pub(super) fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = std::fs::read_dir(path).map_err(FileError::at("read", path))?;
-    Ok(entries
-        .flatten()
-        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-        .filter(|entry| {
-            entry.file_name() != "repodata" && !entry.file_name().as_encoded_bytes().starts_with(b".")
-        })
-        .map(|entry| entry.path())
-        .collect())
-}
-
 /// Of one build, those that count for the target; none where it is not finished, or pruned. Its folder's name ends in its arch.
 pub fn of_build(target: &Target, tree: &Path, build: &Path) -> Result<Vec<PathBuf>, FileError> {
-    if !finished::is_finished(build) || build.join(UNLISTED).exists() {
+    if !finished::is_finished(build) || finished::is_unlisted(build) {
         return Ok(Vec::new());
     }
     let name = build.file_name().unwrap_or_default().to_string_lossy();

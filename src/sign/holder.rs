@@ -13,12 +13,14 @@ use super::key::{Content, Key, Ring, SignError};
 use super::order::{Answer, Order, Package, Sha256, Signed, SignedRepomd, tube};
 use super::workplace::Workplace;
 use crate::consumer::{Delivery, Handler, Verdict};
+use crate::model::record::UNLISTED;
 use crate::model::{Layout, Target};
 use crate::queue::{Queue, QueueError};
 use crate::sys::fs::{self, FileError};
 use crate::sys::http::{Http, HttpError};
 use crate::sys::rpm::RpmError;
 use crate::sys::rpm::signing::signable;
+use crate::upload::finished;
 
 /// How long an order waits for a key that does not sign, or a bstore that does not answer.
 const RETRY: Duration = Duration::from_secs(30);
@@ -49,10 +51,19 @@ impl OrderError {
     fn is_final(&self) -> bool {
         match self {
             OrderError::Http(error) => error.is_final(),
-            OrderError::File(error) => error.source.kind() == std::io::ErrorKind::NotFound,
-            OrderError::Rpm(RpmError::File(error)) => error.source.kind() == std::io::ErrorKind::NotFound,
+            OrderError::File(_) | OrderError::Rpm(RpmError::File(_)) => self.is_of_what_is_missing(),
             OrderError::Rpm(_) | OrderError::Changed { .. } | OrderError::NoRepomd => true,
             OrderError::Sign(_) | OrderError::Queue(_) | OrderError::NoKey(_) => false,
+        }
+    }
+
+    fn is_of_what_is_missing(&self) -> bool {
+        match self {
+            OrderError::Http(error) => matches!(error, HttpError::Missing { .. }),
+            OrderError::File(error) | OrderError::Rpm(RpmError::File(error)) => {
+                error.source.kind() == std::io::ErrorKind::NotFound
+            }
+            _ => false,
         }
     }
 }
@@ -86,9 +97,9 @@ impl Holder {
     }
 
     async fn verdict(&self, delivery: &Delivery) -> Verdict {
-        let order: Order = match serde_json::from_slice(&delivery.job.body) {
+        let order: Order = match delivery.body("order to sign") {
             Ok(order) => order,
-            Err(error) => return Verdict::Bury { reason: format!("its body is no order to sign: {error}") },
+            Err(verdict) => return verdict,
         };
         match self.carry_out(&order).await {
             Ok(()) => Verdict::Done,
@@ -113,12 +124,9 @@ impl Holder {
         let folder = Folder(self.workplace.folder()?);
         let answer = match order {
             Order::Packages { packages, .. } => {
-                let mut signed = Vec::new();
-                for package in packages {
-                    signed.push(self.sign(target, package, key, &folder).await?);
-                }
-                tracing::info!("{target}: RPMs signed: {}", signed.len());
-                Answer::Packages { target: target.clone(), packages: signed }.job()
+                let packages = self.sign_all(target, packages, key, &folder).await?;
+                tracing::info!("{target}: RPMs signed: {}", packages.len());
+                Answer::Packages { target: target.clone(), packages }.job()
             }
             Order::Repomd { text, .. } => {
                 // What else it might be would be signed in the name of all packages, too.
@@ -132,6 +140,25 @@ impl Holder {
         };
         self.queue.put(vec![answer]).await?;
         Ok(())
+    }
+
+    /// What was pruned since it was ordered nobody misses.
+    async fn sign_all(
+        &self,
+        target: &Target,
+        packages: &[Package],
+        key: &Key,
+        folder: &Folder,
+    ) -> Result<Vec<Signed>, OrderError> {
+        let mut signed = Vec::new();
+        for package in packages {
+            match self.sign(target, package, key, folder).await {
+                Ok(one) => signed.push(one),
+                Err(error) if error.is_of_what_is_missing() && self.was_pruned(target, package).await => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(signed)
     }
 
     async fn sign(
@@ -152,18 +179,25 @@ impl Holder {
         Ok(Signed { package: package.clone(), header, whole })
     }
 
+    /// Whether a package that is missing was pruned since it was ordered.
+    async fn was_pruned(&self, target: &Target, package: &Package) -> bool {
+        let build = package.build(target);
+        match &self.store {
+            Store::Own(layout) => finished::is_unlisted(&layout.build(&build, false)),
+            Store::Web(http, base) => match url(base, &format!("repo/{build}/{UNLISTED}")) {
+                Ok(url) => http.answers(&url).await == Ok(200),
+                Err(_) => false,
+            },
+        }
+    }
+
     /// The RPM that was ordered, and no other.
     async fn have(&self, target: &Target, package: &Package, folder: &Folder) -> Result<PathBuf, OrderError> {
         let build = package.build(target);
         let wanted = package.sha256.as_str();
         match &self.store {
             Store::Web(http, base) => {
-                let place = format!("repo/{build}/{}", package.file);
-                // Of a folder's URL and plain words.
-                let url = base.join(&place.replace('^', "%5E")).map_err(|error| HttpError::Unavailable {
-                    url: format!("{base}{place}"),
-                    reason: error.to_string(),
-                })?;
+                let url = url(base, &format!("repo/{build}/{}", package.file))?;
                 let to = folder.0.join(package.file.as_str());
                 http.fetch(&url, &to, wanted).await?;
                 Ok(to)
@@ -176,6 +210,12 @@ impl Holder {
             }
         }
     }
+}
+
+/// Of a folder's URL and plain words.
+fn url(base: &Url, place: &str) -> Result<Url, HttpError> {
+    base.join(&place.replace('^', "%5E"))
+        .map_err(|error| HttpError::Unavailable { url: format!("{base}{place}"), reason: error.to_string() })
 }
 
 impl Handler for Holder {

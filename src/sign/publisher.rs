@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::Request;
 use super::key::{Keys, Ring};
 use super::order::{Answer, MOST, Order, Package, Signed};
-use super::repository;
+use super::repository::{self, Changed};
 use super::stage::{packages, signable, stage};
 use super::workplace::Workplace;
 use crate::config::RepoOptions;
@@ -83,11 +83,9 @@ pub struct Publisher {
 impl Publisher {
     /// Of a build that succeeded.
     async fn to_sign(&self, delivery: &Delivery) -> Verdict {
-        let request: Request = match serde_json::from_slice(&delivery.job.body) {
+        let request: Request = match delivery.body("request for signing") {
             Ok(request) => request,
-            Err(error) => {
-                return Verdict::Bury { reason: format!("its body is no request for signing: {error}") };
-            }
+            Err(verdict) => return verdict,
         };
         let Request { target, pkgname, .. } = &request;
         let done = match self.ring.of(target) {
@@ -158,7 +156,9 @@ impl Publisher {
     ) -> Result<Vec<PathBuf>, PublishError> {
         let mut made = Vec::new();
         for (number, one) in signed.iter().enumerate() {
-            if !self.place(target, &one.package).exists() {
+            let built = self.layout.build(&one.package.build(target), false);
+            // What was pruned meanwhile nobody misses.
+            if !self.place(target, &one.package).exists() && !finished::is_unlisted(&built) {
                 // Builds of one package have files of one name.
                 let folder = work.join(number.to_string());
                 fs::make_dir(&folder)?;
@@ -197,29 +197,19 @@ impl Publisher {
         Ok(write_signed(&built.join(name), to, &signatures)?)
     }
 
-    /// Orders all that a target's signed repository lacks, and removes what was built and is not there any more; the
-    /// folders that lost some.
-    async fn follow(&self, target: &Target) -> Result<Vec<PathBuf>, PublishError> {
+    /// Orders all that a target's signed repository lacks.
+    async fn order_missing(&self, target: &Target) -> Result<(), PublishError> {
         let keys = self.ring.of(target).ok_or_else(|| PublishError::NoKey(target.clone()))?;
-        let (built, signed) = (self.layout.repository(target, false), self.layout.signed(target));
         let mut packages = Vec::new();
-        for folder in repository::builds(&built)?.into_iter().filter(|folder| finished::is_finished(folder)) {
-            let found = signable(target, &folder).into_iter();
-            packages.extend(found.map(|package| (folder.clone(), package)));
-        }
-        let ordered = self.order(target, keys, packages).await?;
-        let (mut gone, mut removed) = (Vec::new(), 0);
-        for folder in repository::builds(&signed)? {
-            for file in repository::rpms(&signed, &folder)?.iter().filter(|file| !built.join(file).exists()) {
-                let path = signed.join(file);
-                std::fs::remove_file(&path).map_err(FileError::at("remove", &path))?;
-                removed += 1;
-                gone.push(folder.clone());
+        for folder in finished::builds(&self.layout.repository(target, false))? {
+            if finished::is_finished(&folder) && !finished::is_unlisted(&folder) {
+                let found = signable(target, &folder).into_iter();
+                packages.extend(found.map(|package| (folder.clone(), package)));
             }
         }
-        gone.dedup();
-        tracing::info!("{target}: signatures ordered, RPMs: {ordered}; no longer published: {removed}");
-        Ok(gone)
+        let ordered = self.order(target, keys, packages).await?;
+        tracing::info!("{target}: signatures ordered, RPMs: {ordered}");
+        Ok(())
     }
 
     async fn keyring(&self, keys: &Keys) -> Result<Keyring, PublishError> {
@@ -235,21 +225,23 @@ impl Publisher {
     }
 
     /// Of one target: the packages of all answers, then metadata once.
-    async fn answers(&self, target: &Target, answers: &[&Answer]) -> Vec<Verdict> {
-        let (mut verdicts, mut folders, mut published) = (Vec::new(), Vec::new(), 0);
+    async fn answers(&self, target: &Target, answers: &[Answer]) -> Vec<Verdict> {
+        let (mut verdicts, mut changed) = (Vec::new(), Changed::In(Vec::new()));
         for answer in answers {
             let done = match answer {
-                Answer::Follow { .. } => self.follow(target).await.map(|gone| folders.extend(gone)),
-                Answer::Packages { packages, .. } => self.publish(target, packages).await.map(|found| {
-                    published += packages.len();
-                    folders.extend(found);
-                }),
+                Answer::Follow { .. } => {
+                    changed = Changed::Anywhere;
+                    self.order_missing(target).await
+                }
+                Answer::Packages { packages, .. } => {
+                    self.publish(target, packages).await.map(|folders| changed.add(folders))
+                }
             };
             verdicts.push(verdict(done, "it is not published"));
         }
-        if let (false, Some(keys)) = (folders.is_empty(), self.ring.of(target)) {
-            match repository::update(self, target, keys, folders).await {
-                Ok(()) => tracing::info!("{target}: published, RPMs: {published}"),
+        if let (false, Some(keys)) = (changed.is_nothing(), self.ring.of(target)) {
+            match repository::update(self, target, keys, changed).await {
+                Ok(packages) => tracing::info!("{target}: published, RPMs: {packages}"),
                 Err(error) => {
                     tracing::error!("{target}: {error}; trying again in {} s", RETRY.as_secs());
                     let again = Verdict::Release { delay: RETRY, reason: error };
@@ -279,28 +271,20 @@ impl Handler for Publisher {
 
     async fn handle(&self, jobs: &[Delivery]) -> Vec<Verdict> {
         let mut verdicts: Vec<Option<Verdict>> = vec![None; jobs.len()];
-        let answers: Vec<(usize, Result<Answer, _>)> = jobs
-            .iter()
-            .enumerate()
-            .filter(|(_, delivery)| delivery.job.tube != TOSIGN)
-            .map(|(at, delivery)| (at, serde_json::from_slice(&delivery.job.body)))
-            .collect();
-        let mut by_target: BTreeMap<&Target, Vec<(usize, &Answer)>> = BTreeMap::new();
-        for (at, answer) in &answers {
-            match answer {
-                Ok(answer) => by_target.entry(answer.target()).or_default().push((*at, answer)),
-                Err(error) => {
-                    let reason = format!("its body is no answer of a signer: {error}");
-                    verdicts[*at] = Some(Verdict::Bury { reason });
-                }
+        let mut by_target: BTreeMap<Target, Vec<(usize, Answer)>> = BTreeMap::new();
+        for (at, delivery) in jobs.iter().enumerate() {
+            if delivery.job.tube == TOSIGN {
+                verdicts[at] = Some(self.to_sign(delivery).await);
+                continue;
+            }
+            match delivery.body::<Answer>("answer of a signer") {
+                Ok(answer) => by_target.entry(answer.target().clone()).or_default().push((at, answer)),
+                Err(verdict) => verdicts[at] = Some(verdict),
             }
         }
-        for (at, delivery) in jobs.iter().enumerate().filter(|(_, delivery)| delivery.job.tube == TOSIGN) {
-            verdicts[at] = Some(self.to_sign(delivery).await);
-        }
         for (target, answers) in by_target {
-            let (places, answers): (Vec<usize>, Vec<&Answer>) = answers.into_iter().unzip();
-            for (at, verdict) in places.into_iter().zip(self.answers(target, &answers).await) {
+            let (places, answers): (Vec<usize>, Vec<Answer>) = answers.into_iter().unzip();
+            for (at, verdict) in places.into_iter().zip(self.answers(&target, &answers).await) {
                 verdicts[at] = Some(verdict);
             }
         }

@@ -14,25 +14,62 @@ use crate::model::{Layout, Target};
 use crate::queue::Queue;
 use crate::sys::fs::{self, FileError};
 use crate::sys::openpgp::PublicKeys;
+use crate::upload::finished;
 
 /// What clients import.
 pub const PUBLIC_KEY: &str = "RPM-GPG-KEY";
 const POLL: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_secs(5);
 
-/// Has the metadata say what the tree holds, of which only `folders` changed. An error is a sentence's part.
+/// Where a signed repository may have changed.
+#[derive(Debug)]
+pub enum Changed {
+    /// In these folders of builds.
+    In(Vec<PathBuf>),
+    Anywhere,
+}
+
+impl Changed {
+    pub fn add(&mut self, folders: Vec<PathBuf>) {
+        if let Changed::In(known) = self {
+            known.extend(folders);
+        }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Changed::In(folders) if folders.is_empty())
+    }
+}
+
+/// A signed repository's tree, and that of what was built. A build leaves both in the same steps: first their metadata,
+/// then its files go.
+#[derive(Debug, Clone)]
+struct Trees {
+    signed: PathBuf,
+    built: PathBuf,
+}
+
+/// Has the metadata say what is to be in the signed repository, and then removes the files of what was built and is not
+/// there any more. Says how many RPMs are in it; an error is a sentence's part.
 pub async fn update(
     publisher: &Publisher,
     target: &Target,
     keys: &Keys,
-    folders: Vec<PathBuf>,
-) -> Result<(), String> {
+    changed: Changed,
+) -> Result<usize, String> {
     let layout = &publisher.layout;
-    let (tree, cache) = (layout.signed(target), layout.signing(target));
+    let trees = Trees { signed: layout.signed(target), built: layout.repository(target, false) };
+    if !trees.signed.exists() {
+        // Nothing was ever published.
+        return Ok(0);
+    }
+    let (tree, cache) = (trees.signed.clone(), layout.signing(target));
     let repository = Repository { tree: tree.clone(), cache, options: publisher.options.clone() };
     let locked = repository.lock().await.map_err(|error| error.to_string())?;
     publish_key(&tree, &keys.public)?;
-    let wanted = Wanted { only: Some(changed(&tree, folders)?), all: Arc::new(move || all(&tree)) };
+    let (is_full, all) = (matches!(changed, Changed::Anywhere), trees.clone());
+    let only = trees.changed(changed).map_err(|error| error.to_string())?;
+    let wanted = Wanted { only, all: Arc::new(move || all.listed()) };
     let waiting = Waiting {
         layout: layout.clone(),
         queue: publisher.queue.clone(),
@@ -48,9 +85,12 @@ pub async fn update(
     };
     let made = locked.update(wanted, Some(&sign)).await.map_err(|error| error.to_string())?;
     for file in &made.excluded {
-        tracing::warn!("{target}, signed: {} is left out: {}", file.file.display(), file.reason);
+        tracing::warn!("{target}, signed: {}", file.told());
     }
-    Ok(())
+    if is_full {
+        trees.remove_gone().map_err(|error| error.to_string())?;
+    }
+    Ok(made.packages)
 }
 
 fn publish_key(tree: &Path, keys: &PublicKeys) -> Result<(), String> {
@@ -125,13 +165,9 @@ impl Handler for Receiver {
 
 impl Receiver {
     fn receive(&self, delivery: &Delivery) -> Verdict {
-        let SignedRepomd { target, sha256, signature } = match serde_json::from_slice(&delivery.job.body) {
+        let SignedRepomd { target, sha256, signature } = match delivery.body("signature of a repomd.xml") {
             Ok(signed) => signed,
-            Err(error) => {
-                return Verdict::Bury {
-                    reason: format!("its body is no signature of a repomd.xml: {error}"),
-                };
-            }
+            Err(verdict) => return verdict,
         };
         let folder = signatures(&self.layout, &target);
         let kept = fs::make_dir(&folder)
@@ -143,57 +179,62 @@ impl Receiver {
     }
 }
 
-/// The folders of builds below a tree: `<pkgname>/<timestamp>/<version-release>.<arch>`.
-pub fn builds(tree: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let mut found = Vec::new();
-    for package in folders(tree)? {
-        for timestamp in folders(&package)? {
-            found.extend(folders(&timestamp)?);
-        }
-    }
-    Ok(found)
-}
-
-/// Folders in a folder, hidden ones and metadata left out; none where it is not there.
-fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let entries = match std::fs::read_dir(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(FileError::at("read", path))?,
-    };
-    let wanted = |entry: &std::fs::DirEntry| {
-        let name = entry.file_name();
-        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        is_folder && name != "repodata" && !name.as_encoded_bytes().starts_with(b".")
-    };
-    Ok(entries.flatten().filter(wanted).map(|entry| entry.path()).collect())
-}
-
-/// The RPMs of a tree, relative to it, sorted.
-fn all(tree: &Path) -> Result<Vec<PathBuf>, FileError> {
-    let mut found = Vec::new();
-    for folder in builds(tree)? {
-        found.extend(rpms(tree, &folder)?);
-    }
-    found.sort();
-    Ok(found)
-}
-
-/// The RPMs of a folder, relative to the tree.
-pub fn rpms(tree: &Path, folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+/// The RPMs of a folder.
+fn rpms(folder: &Path) -> Result<impl Iterator<Item = PathBuf>, FileError> {
     let entries = std::fs::read_dir(folder).map_err(FileError::at("read", folder))?;
     let paths = entries.flatten().map(|entry| entry.path());
-    let rpms = paths.filter(|path| path.extension().is_some_and(|extension| extension == "rpm"));
-    Ok(rpms.filter_map(|path| path.strip_prefix(tree).ok().map(Path::to_owned)).collect())
+    Ok(paths.filter(|path| path.extension().is_some_and(|extension| extension == "rpm")))
 }
 
-/// What the folders hold that changed, by folder, both relative to the tree.
-fn changed(tree: &Path, folders: Vec<PathBuf>) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>, String> {
-    let mut changed = BTreeMap::new();
-    for folder in folders {
-        let found = rpms(tree, &folder).map_err(|error| error.to_string())?;
-        if let Ok(below) = folder.strip_prefix(tree) {
-            changed.insert(below.to_owned(), found);
-        }
+impl Trees {
+    /// Where a signed RPM, or a folder of some, is in the tree of what was built.
+    fn built(&self, signed: &Path) -> PathBuf {
+        signed.strip_prefix(&self.signed).map(|below| self.built.join(below)).unwrap_or_default()
     }
-    Ok(changed)
+
+    /// The RPMs that are to be listed, relative to the tree, sorted.
+    fn listed(&self) -> Result<Vec<PathBuf>, FileError> {
+        let mut found = Vec::new();
+        for folder in finished::builds(&self.signed)? {
+            found.extend(self.listed_in(&folder)?);
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    fn listed_in(&self, folder: &Path) -> Result<Vec<PathBuf>, FileError> {
+        if finished::is_unlisted(&self.built(folder)) {
+            return Ok(Vec::new());
+        }
+        let there = rpms(folder)?.filter(|path| self.built(path).exists());
+        Ok(there.filter_map(|path| path.strip_prefix(&self.signed).ok().map(Path::to_owned)).collect())
+    }
+
+    /// What is to be listed of the folders that changed, by folder, all relative to the tree; nothing where all of it
+    /// is to be looked at.
+    fn changed(&self, changed: Changed) -> Result<Option<BTreeMap<PathBuf, Vec<PathBuf>>>, FileError> {
+        let Changed::In(folders) = changed else { return Ok(None) };
+        let mut only = BTreeMap::new();
+        for folder in folders {
+            if let Ok(below) = folder.strip_prefix(&self.signed) {
+                only.insert(below.to_owned(), self.listed_in(&folder)?);
+            }
+        }
+        Ok(Some(only))
+    }
+
+    /// Removes the RPMs of what was built and is not there any more.
+    fn remove_gone(&self) -> Result<(), FileError> {
+        for folder in finished::builds(&self.signed)? {
+            let gone: Vec<PathBuf> = rpms(&folder)?.filter(|path| !self.built(path).exists()).collect();
+            for path in &gone {
+                fs::remove_file(path)?;
+            }
+            if !gone.is_empty() {
+                // With the folders of its build, if nothing else is in them; into that of its package others may come.
+                folder.ancestors().take(2).map(std::fs::remove_dir).take_while(Result::is_ok).for_each(drop);
+            }
+        }
+        Ok(())
+    }
 }

@@ -28,7 +28,10 @@ pub fn packages(layout: &Layout, request: &Request) -> Result<Vec<(PathBuf, Pack
         .join(request.pkgname.as_str())
         .join(request.timestamp.to_string());
     let folders = std::fs::read_dir(&builds).map_err(FileError::at("read", &builds))?.flatten();
-    let counts = |folder: &PathBuf| request.status == Status::Success || folder.join(FILE).exists();
+    let counts = |folder: &PathBuf| {
+        let is_whole = request.status == Status::Success || folder.join(FILE).exists();
+        is_whole && !finished::is_unlisted(folder)
+    };
     let packages = folders.map(|entry| entry.path()).filter(counts).flat_map(|folder| {
         let found = signable(&request.target, &folder).into_iter();
         found.map(move |package| (folder.clone(), package))

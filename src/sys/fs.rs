@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 /// A file operation that failed, with the path it was about.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot {what} {}: {source}", path.display())]
+#[error("cannot {what} {}: {source}{}", path.display(), remedy(source))]
 pub struct FileError {
     pub what: &'static str,
     pub path: PathBuf,
@@ -29,6 +29,20 @@ impl FileError {
     /// Whether it failed for want of room: ENOSPC or EDQUOT.
     pub fn is_full(&self) -> bool {
         matches!(self.source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+/// What to do about an error, as the end of its sentence, where that is known.
+fn remedy(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "; make room there",
+        io::ErrorKind::QuotaExceeded => "; make room there, or raise the quota",
+        io::ErrorKind::ReadOnlyFilesystem => "; see why, and have it mounted for writing again",
+        io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+            "; a file is in its way: move it elsewhere"
+        }
+        io::ErrorKind::IsADirectory => "; a folder is in its way: move it elsewhere",
+        _ => "",
     }
 }
 

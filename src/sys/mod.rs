@@ -11,6 +11,7 @@ pub mod log;
 pub mod machine;
 pub mod mqtt;
 pub mod net;
+pub mod nfs;
 pub mod openpgp;
 pub mod process;
 #[cfg(feature = "psk")]

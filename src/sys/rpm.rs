@@ -9,10 +9,11 @@ mod vet;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rpm::{IndexSignatureTag, IndexTag, PackageMetadata};
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 pub use tags::{Headers, Tags};
@@ -182,10 +183,13 @@ impl Stat {
     }
 }
 
-/// Reads the headers, and checks size and payload against what they promise, as far as they do. The digest is not
-/// computed where it is known, and the payload is then taken to be whole.
-pub fn listed(path: &Path, known: Option<&str>) -> Result<Listed, RpmError> {
-    let mut file = open_regular(path)?;
+/// Reads the headers, and checks them and the file's size against what they promise, as far as they do.
+pub fn headers(path: &Path) -> Result<Headers, RpmError> {
+    open(path).map(|(_, headers)| headers)
+}
+
+fn open(path: &Path) -> Result<(File, Headers), RpmError> {
+    let file = open_regular(path)?;
     let length = file.metadata().map_err(FileError::at("open", path))?.len();
     begins_as_one(&mut BufReader::new(&file), length, path)?;
     let read = tags::read(&mut BufReader::new(&file), length);
@@ -198,6 +202,29 @@ pub fn listed(path: &Path, known: Option<&str>) -> Result<Listed, RpmError> {
     {
         return Err(damaged(format!("it has {length} bytes where its header says {promised}")));
     }
+    if !is_header_whole(&file, &headers).map_err(FileError::at("read", path))? {
+        return Err(damaged("its header does not match its digest".into()));
+    }
+    Ok((file, headers))
+}
+
+/// By RPMSIGTAG_SHA256, or RPMSIGTAG_SHA1 in RPMs from before that.
+fn is_header_whole(file: &File, headers: &Headers) -> io::Result<bool> {
+    let promised = |tag| headers.signature.string(tag).unwrap_or_default();
+    let (sha256, sha1) = (promised(273), promised(269));
+    let mut bytes = vec![0; usize::try_from(headers.end - headers.start).unwrap_or_default()];
+    file.read_exact_at(&mut bytes, headers.start)?;
+    Ok(match (sha256, sha1) {
+        (b"", b"") => true,
+        (b"", sha1) => hex(&Sha1::digest(&bytes)).as_bytes() == sha1,
+        (sha256, _) => hex(&Sha256::digest(&bytes)).as_bytes() == sha256,
+    })
+}
+
+/// The same, and checks the payload. The digest is not computed where it is known, and the payload is then taken to be
+/// whole.
+pub fn listed(path: &Path, known: Option<&str>) -> Result<Listed, RpmError> {
+    let (mut file, headers) = open(path)?;
     if let Some(sha256) = known {
         return Ok(Listed { headers, sha256: sha256.to_owned() });
     }
@@ -206,7 +233,8 @@ pub fn listed(path: &Path, known: Option<&str>) -> Result<Listed, RpmError> {
     let digest = headers.header.string(5092).unwrap_or_default();
     let is_sha256 = headers.header.number(5093) == Some(8);
     if is_sha256 && !digest.is_empty() && digest != hashed.payload.as_bytes() {
-        return Err(damaged("its payload does not match the digest in its header".into()));
+        let what = "its payload does not match the digest in its header".into();
+        return Err(RpmError::Damaged { path: path.to_owned(), what });
     }
     Ok(Listed { headers, sha256: hashed.whole })
 }

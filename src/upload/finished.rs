@@ -1,9 +1,10 @@
 //! Which folders of the bstore count as builds. Ours do by their `build.json`. An old worker writes none: it is taken at
 //! its word, which is its Success event; and what it had brought before this program served the bstore is adopted.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::model::record::FILE;
+use crate::model::record::{FILE, UNLISTED};
 use crate::model::{Arch, BuildId, BuildPath, Event, Layout, Status};
 use crate::sys::fs::{self, FileError};
 
@@ -17,6 +18,11 @@ pub fn is_finished(folder: &Path) -> bool {
     folder.join(FILE).exists() || folder.join(MARK).exists()
 }
 
+/// Whether a build has left its repository, as what is pruned does before its files go.
+pub fn is_unlisted(folder: &Path) -> bool {
+    folder.join(UNLISTED).exists()
+}
+
 /// Marks the build that an event tells of, if that is an old worker's success. Of our own jobs, too, whose `build_id` it
 /// passes on: ours tell of a success only when there is a `build.json`.
 pub fn note(layout: &Layout, event: &Event) -> Result<(), FileError> {
@@ -27,7 +33,10 @@ pub fn note(layout: &Layout, event: &Event) -> Result<(), FileError> {
     let is_it = |folder: &PathBuf| folder_names(folder, event) && !is_finished(folder);
     let path = layout.build(&event.path(), false);
     let siblings = path.parent().unwrap_or(&path);
-    folders(siblings).filter(is_it).try_for_each(|folder| fs::write_whole(&folder.join(MARK), &text))
+    folders(siblings)?
+        .into_iter()
+        .filter(is_it)
+        .try_for_each(|folder| fs::write_whole(&folder.join(MARK), &text))
 }
 
 /// Old workers name the folder by the arch that was asked for, which several spellings may mean.
@@ -44,8 +53,7 @@ pub fn adopt(tree: &Path, cache: &Path) -> Result<(), FileError> {
     if done.exists() {
         return Ok(());
     }
-    let builds = folders(tree).flat_map(|package| folders(&package)).flat_map(|time| folders(&time));
-    for folder in builds.filter(|folder| !is_finished(folder)) {
+    for folder in builds(tree)?.into_iter().filter(|folder| !is_finished(folder)) {
         if rpms(&folder).iter().any(|file| !file.ends_with("src.rpm")) {
             fs::write_whole(&folder.join(MARK), b"{}\n")?;
         }
@@ -61,7 +69,9 @@ pub fn old_success(package: &Path, build: &BuildPath, build_id: &BuildId) -> boo
         let event: Event = serde_json::from_slice(&text).ok()?;
         Some(event.build_id.as_ref() == Some(build_id) && event.arch == build.arch)
     };
-    folders(package).flat_map(|time| folders(&time)).any(|folder| is_it(folder) == Some(true))
+    let times = folders(package).unwrap_or_default();
+    let mut builds = times.iter().flat_map(|time| folders(time).unwrap_or_default());
+    builds.any(|folder| is_it(folder) == Some(true))
 }
 
 /// The RPMs in a folder without a record, if it is of a build for `arch`.
@@ -81,8 +91,29 @@ fn rpms(folder: &Path) -> Vec<String> {
     found
 }
 
-/// None where there is nothing to be read.
-fn folders(path: &Path) -> impl Iterator<Item = PathBuf> + use<> {
-    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-    entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())).map(|entry| entry.path())
+/// The folders of builds in a tree: `<pkgname>/<timestamp>/<version-release>.<arch>`.
+pub fn builds(tree: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let mut found = vec![tree.to_owned()];
+    for _ in ["packages", "timestamps", "builds"] {
+        found = found.iter().map(|path| folders(path)).collect::<Result<Vec<_>, _>>()?.concat();
+    }
+    Ok(found)
+}
+
+/// Folders in a folder, hidden ones and metadata left out; none where it went away.
+fn folders(path: &Path) -> Result<Vec<PathBuf>, FileError> {
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(FileError::at("read", path))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(FileError::at("read", path))?;
+        let name = entry.file_name();
+        let counts = name != "repodata" && !name.as_encoded_bytes().starts_with(b".");
+        if counts && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
 }

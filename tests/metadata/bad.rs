@@ -7,6 +7,8 @@ use std::process::Command;
 use reimzul::config::RepoEngine;
 use reimzul::metadata::Repository;
 
+use crate::crashes::{request, served};
+use crate::harness::{Root, eventually, target};
 use crate::oracle::Place;
 use crate::rpms;
 
@@ -31,6 +33,9 @@ async fn files_that_cannot_be_listed_are_set_aside_and_the_rest_goes_on() {
         write(b"new\nline.rpm", &bytes);
         write(b"latin-\xe9.rpm", &bytes);
         std::fs::create_dir(folder.join("folder.rpm")).unwrap();
+        std::os::unix::fs::symlink("nowhere", folder.join("dangling.rpm")).unwrap();
+        std::os::unix::fs::symlink("loop.rpm", folder.join("loop.rpm")).unwrap();
+        nix::unistd::mkfifo(&folder.join("pipe.rpm"), nix::sys::stat::Mode::S_IRWXU).unwrap();
         let made = place.update().await;
         assert_eq!(made.packages, 1, "{engine:?}: {made:?}");
         let mut reasons: Vec<String> = made
@@ -47,6 +52,9 @@ async fn files_that_cannot_be_listed_are_set_aside_and_the_rest_goes_on() {
             ("lying.rpm", "a header is larger than"),
             ("line.rpm", "its name has control characters"),
             ("latin-", "its name is no UTF-8"),
+            ("dangling.rpm", "No such file"),
+            ("loop.rpm", "Too many levels of symbolic links"),
+            ("pipe.rpm", "it is a FIFO"),
         ] {
             let told = reasons.iter().any(|line| line.contains(name) && line.contains(reason));
             assert!(told, "{engine:?}: {name}: {reason}\n{reasons:#?}");
@@ -56,6 +64,46 @@ async fn files_that_cannot_be_listed_are_set_aside_and_the_rest_goes_on() {
         write(b"truncated.rpm", &bytes);
         let made = place.update().await;
         assert_eq!((made.packages, made.newly_excluded.len()), (2, 0), "{engine:?}: {made:?}");
+    }
+}
+
+/// An RPM whose header has an entry of a number that rpm refuses, with a digest that is right; and one whose digest is
+/// wrong.
+fn damaged_headers(bytes: &[u8]) -> [Vec<u8>; 2] {
+    let number = |at: usize| u32::from_be_bytes(bytes[at..at + 4].try_into().unwrap()) as usize;
+    let length = |header: usize| 16 + number(header + 8) * 16 + number(header + 12);
+    let start = (96 + length(96)).next_multiple_of(8);
+    let header = start..start + length(start);
+    let before = reimzul::sys::fs::sha256_of(&bytes[header.clone()]);
+    let digest = bytes.windows(64).position(|part| part == before.as_bytes()).unwrap();
+    let mut refused = bytes.to_vec();
+    refused[start + 32..start + 36].copy_from_slice(&50_u32.to_be_bytes());
+    let after = reimzul::sys::fs::sha256_of(&refused[header.clone()]);
+    refused[digest..digest + 64].copy_from_slice(after.as_bytes());
+    let mut changed = bytes.to_vec();
+    let at = bytes.windows(9).position(|part| part == b"be listed").unwrap();
+    changed[at] = b'B';
+    [refused, changed]
+}
+
+#[tokio::test]
+async fn a_header_that_rpm_refuses_or_that_was_changed_is_set_aside() {
+    for engine in [RepoEngine::Incremental, RepoEngine::CreaterepoC] {
+        let place = Place::new(engine);
+        let good = std::fs::read(rpms::build(place.tree(), "good", 1, 5)).unwrap();
+        let [refused, changed] = damaged_headers(&good);
+        std::fs::write(place.tree().join("changed.rpm"), changed).unwrap();
+        let made = place.update().await;
+        assert_eq!((made.packages, made.excluded.len()), (1, 1), "{engine:?}: {made:?}");
+        assert!(made.excluded[0].reason.contains("its header does not match its digest"), "{made:?}");
+        std::fs::write(place.tree().join("refused.rpm"), refused).unwrap();
+        // The built-in engine sees nothing wrong; compared with createrepo_c, it does.
+        place.update().await;
+        place.repository.lock().await.unwrap().verify(place.wanted(), None).await.unwrap();
+        rpms::build(place.tree(), "late", 1, 5);
+        let made = place.update().await;
+        assert_eq!((made.packages, made.excluded.len()), (2, 2), "{engine:?}: {made:?}");
+        assert!(made.excluded[1].reason.starts_with("rpm cannot read it: tag[0]: BAD, tag 50"), "{made:?}");
     }
 }
 
@@ -80,6 +128,13 @@ async fn a_damaged_payload_is_not_listed_and_two_of_one_nevra_both_are() {
 
 /// A file system of its own, of some megabytes.
 struct Small<'a>(&'a Path);
+
+/// `rw` or `ro`
+fn remount(path: &Path, how: &str) {
+    let mut command = Command::new("mount");
+    let status = command.arg("--options").arg(format!("remount,{how}")).arg(path).status();
+    assert!(status.unwrap().success(), "{how} {}", path.display());
+}
 
 impl Small<'_> {
     fn mount(path: &Path) -> Small<'_> {
@@ -129,4 +184,62 @@ async fn a_full_disk_leaves_the_old_state_and_the_next_run_mends_it() {
         );
         place.agrees();
     }
+}
+
+#[tokio::test]
+async fn a_read_only_disk_leaves_the_old_state_and_the_next_run_mends_it() {
+    for engine in [RepoEngine::Incremental, RepoEngine::CreaterepoC] {
+        let place = Place::new(engine);
+        let (tree, cache) = (place.tree().to_owned(), place.repository.cache.clone());
+        let repodata = tree.join("repodata");
+        let (_one, _other) = (Small::mount(&repodata), Small::mount(&cache));
+        rpms::build(&tree, "early", 1, 10);
+        place.update().await;
+        let before = std::fs::read(repodata.join("repomd.xml")).unwrap();
+        rpms::build(&tree, "late", 1, 10);
+        for part in [&repodata, &cache] {
+            remount(part, "ro");
+            let update = async || place.repository.lock().await?.update(place.wanted(), None).await;
+            let said = update().await.unwrap_err().to_string();
+            remount(part, "rw");
+            for word in [part.to_str().unwrap(), "Read-only file system", "have it mounted for writing"] {
+                assert!(said.contains(word), "{engine:?}: {word} is not in {said}");
+            }
+            assert_eq!(std::fs::read(repodata.join("repomd.xml")).unwrap(), before);
+        }
+        let made = place.update().await;
+        assert_eq!((made.packages, made.is_new), (2, true), "{engine:?}");
+        place.agrees();
+    }
+}
+
+#[tokio::test]
+async fn stats_show_what_repositories_leave_out() {
+    let root = Root::new();
+    let (site, target) = (root.site(), target());
+    let tree = root.join(format!("bstore/repo/{target}"));
+    let folder = rpms::build(&tree, "good", 1, 1).parent().unwrap().to_owned();
+    for number in 0..5 {
+        std::fs::write(folder.join(format!("bad-{number}.rpm")), "").unwrap();
+    }
+    std::fs::write(folder.join("new\nline.rpm"), "").unwrap();
+    site.queue.put(vec![request(&target, "good")]).await.unwrap();
+    let repogen = root.start(&["repogen"]);
+    served(&site).await;
+    let notifier = root.start(&["notifier"]);
+    let stats = eventually("a sign of the store", async || {
+        let stats = root.run(&["stats"]).ok().out;
+        stats.contains("leaves out").then_some(stats)
+    })
+    .await;
+    let expected = format!(
+        "the repository of {target} leaves out 6 RPMs:\n  \
+         good/20260101000000/1.0-1.x86_64/bad-0.rpm: it is empty\n"
+    );
+    assert!(stats.contains(&expected), "{stats}");
+    assert!(stats.contains(&format!("all of them are in bstore/cache/{target}/excluded.json")), "{stats}");
+    let told = root.run(&["stats", "--json"]).ok().json()["stores"][0]["left_out"][0].clone();
+    assert_eq!((&told["count"], told["files"].as_array().unwrap().len()), (&6.into(), 6), "{told}");
+    notifier.stop();
+    repogen.stop();
 }

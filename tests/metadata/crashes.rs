@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use reimzul::model::Target;
 use reimzul::queue::{CREATEREPO, NewJob, PRIORITY};
+use reimzul::role::Site;
 use serde_json::json;
 
 use crate::harness::{Root, eventually, listed, target, values};
@@ -24,6 +26,21 @@ pub fn is_whole(tree: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A worker's, after the build of a package as [`rpms::build`] makes one.
+pub fn request(target: &Target, package: &str) -> NewJob {
+    let event = json!({"target": target, "pkgname": package, "timestamp": "20260101000000", "evr": "1.0-1",
+        "arch": "x86_64"});
+    NewJob::new(CREATEREPO, &event, PRIORITY)
+}
+
+/// Waits until no request for metadata is left.
+pub async fn served(site: &Site) {
+    eventually("no requests", async || {
+        site.queue.list(Some(CREATEREPO)).await.unwrap().is_empty().then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_kill_at_any_moment_leaves_a_whole_state_and_the_next_run_goes_on() {
     const KILLS: u64 = 40;
@@ -35,10 +52,7 @@ async fn a_kill_at_any_moment_leaves_a_whole_state_and_the_next_run_goes_on() {
     for number in 0..KILLS {
         let rpm = rpms::build(&tree, &format!("p{number}"), 1, 200);
         expected.insert(rpm.file_name().unwrap().to_string_lossy().into_owned());
-        let arch = reimzul::model::Arch::X86_64;
-        let event = json!({"target": target, "pkgname": format!("p{number}"), "timestamp": "20260101000000",
-            "evr": "1.0-1", "arch": arch});
-        site.queue.put(vec![NewJob::new(CREATEREPO, &event, PRIORITY)]).await.unwrap();
+        site.queue.put(vec![request(&target, &format!("p{number}"))]).await.unwrap();
         let repogen = root.start(&["repogen"]);
         // From before the first step to after the last one, some steps many times over.
         tokio::time::sleep(Duration::from_millis(10 + number * 7 % 150)).await;
@@ -52,10 +66,7 @@ async fn a_kill_at_any_moment_leaves_a_whole_state_and_the_next_run_goes_on() {
     }
     assert!(unfinished > 0, "no kill came in time");
     let repogen = root.start(&["repogen"]);
-    eventually("no requests", async || {
-        site.queue.list(Some(CREATEREPO)).await.unwrap().is_empty().then_some(())
-    })
-    .await;
+    served(&site).await;
     repogen.stop();
     is_whole(&tree).unwrap();
     assert_eq!(listed(&tree).into_iter().collect::<BTreeSet<_>>(), expected);

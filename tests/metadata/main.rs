@@ -4,7 +4,10 @@ mod bad;
 mod crashes;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod locks;
+mod many;
 mod oracle;
 mod readers;
+mod repairs;
 mod rpms;
 mod states;

@@ -65,6 +65,34 @@ async fn a_result_has_mocks_files_and_says_what_was_in_the_buildroot() {
 }
 
 #[tokio::test]
+async fn a_build_says_which_states_of_repositories_it_saw() {
+    let fetched = |id: &str, revision: &str| {
+        format!(
+            "mkdir -p \"$here/cache/$root/dnf_cache/{id}-0123456789abcdef/repodata\"\n\
+             echo '<repomd><revision>{revision}</revision></repomd>' \
+             > \"$here/cache/$root/dnf_cache/{id}-0123456789abcdef/repodata/repomd.xml\"\n"
+        )
+    };
+    let early = fetched("fleet", "41") + &fetched("base", "today");
+    let site = Site::new(&format!("{early}rpmbuild; sleep 0.05; {}succeed", fetched("late", "7")));
+    let built = site.build().await;
+    built.succeeded();
+    let states = |outcome: &reimzul::build::engine::Outcome| -> Vec<(String, Option<u64>)> {
+        outcome.repositories.iter().map(|state| (state.id.clone(), state.revision)).collect()
+    };
+    let seen = [("base".to_owned(), None), ("fleet".to_owned(), Some(41))];
+    assert_eq!(states(&built.outcome), seen, "what came after dnf was done, another build has fetched");
+    let text = "<repomd><revision>41</revision></repomd>\n";
+    assert_eq!(built.outcome.repositories[1].sha256, reimzul::sys::fs::sha256_of(text.as_bytes()));
+    // Another build refetched one of them.
+    site.behave(&format!("rpmbuild; sleep 0.05; {}succeed", fetched("fleet", "42")));
+    assert_eq!(
+        states(&site.build().await.outcome),
+        [("base".to_owned(), None), ("late".to_owned(), Some(7))]
+    );
+}
+
+#[tokio::test]
 async fn the_engine_is_called_by_the_version_that_built() {
     let site = Site::new("rpmbuild; succeed");
     let engine = site.engine();

@@ -140,3 +140,17 @@ async fn the_engine_knows_what_it_has_a_configuration_for() {
     assert!(!knows("c9.x86_64", Arch::I386), "c9.i386.cfg is not there");
     assert!(!knows("c9.x86_64", Arch::Noarch) && !knows("c8.x86_64", Arch::X86_64));
 }
+
+#[tokio::test]
+async fn a_configuration_by_which_builds_may_miss_what_was_just_built_is_told() {
+    let site = Site::new("");
+    site.write("root/mock_configs/mock/fresh.x86_64.cfg", &format!("{CONFIG}metadata_expire = 0\n"));
+    site.write("root/mock_configs/mock/templates/fresh.tpl", "metadata_expire=0\n");
+    site.write("root/mock_configs/mock/other.x86_64.cfg", "include('templates/fresh.tpl')\n");
+    site.write("root/mock_configs/mock/stale.x86_64.cfg", &format!("{CONFIG}metadata_expire=6h\n"));
+    let findings = site.engine().check().await;
+    let found = findings.iter().find(|finding| finding.text.contains("metadata_expire")).unwrap();
+    let expected =
+        "look at this: by c9.x86_64.cfg, stale.x86_64.cfg dnf may use metadata that is two days old";
+    assert!(found.ok && found.text.starts_with(expected), "{found:?}");
+}

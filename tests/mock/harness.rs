@@ -41,6 +41,7 @@ impl Site {
             program: folder.path().join("fake/mock").into(),
             grace: Duration::from_millis(500),
             busy: vec![Duration::from_millis(10); 2],
+            caches: folder.path().join("fake/cache"),
             ..Settings::new(options)
         };
         let site =

@@ -94,6 +94,7 @@ fn sign(worker: &str, time: i64) -> Builder {
         takes_jobs: true,
         why_not: None,
         stopped: false,
+        left_out: Vec::new(),
         time,
     }
 }

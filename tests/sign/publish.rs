@@ -4,10 +4,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use reimzul::queue::{CREATEREPO, NOTIFY, NewJob, PRIORITY_FOLLOW_UP};
+use serde_json::json;
+
 use crate::farm::{Build, Web, by_file, dnf_install, farm, published, repository, rpmkeys};
 use crate::harness::beanstalkd::Beanstalkd;
 use crate::harness::keys::{Home, Kind, PASSPHRASE, key};
-use crate::harness::{Ask, Root, binary_rpm, listed, srpm, target};
+use crate::harness::{Ask, Root, binary_rpm, eventually, listed, srpm, target};
 
 const STAMP: &str = "20261123204406";
 
@@ -148,6 +151,95 @@ async fn what_was_built_before_signing_was_switched_on_is_signed_when_asked_for(
     roles.stop();
     assert_eq!(published(&root), first.signed());
     assert_eq!(listed(&repository(&root)), ["hello-1.0-1.noarch.rpm", "hello-1.0-1.src.rpm"]);
+}
+
+#[tokio::test]
+async fn what_is_pruned_leaves_the_signed_repository_in_the_same_steps() {
+    let key = key(Kind::Ed25519);
+    let root = farm(&format!("{}\n[prune]\nnewest = 1\ndays = 0\ngrace = 0", by_file(&key)));
+    let (site, roles) = (root.site(), root.start(&["signer"]));
+    // Two builds of one version: the later one counts.
+    let (old, new) = (hello(&root), Build::put(&root, "20261123204407", &[binary_rpm("hello")]));
+    site.queue.put(vec![old.request(), new.request()]).await.unwrap();
+    site.quiet().await;
+    let source = "hello-1.0-1.src.rpm";
+    let name = new.files[0].as_str();
+    assert_eq!(listed(&repository(&root)), [name, name, source]);
+    // The source RPM is in the old build alone, so that it stays with that.
+    assert_eq!(pruned(&root), Vec::<String>::new());
+    for (what, rpms) in [("unlist", 2), ("rpms", 1)] {
+        std::fs::remove_file(old.built(&root, source)).unwrap_or_default();
+        let pruned = pruned(&root);
+        assert_eq!(pruned, [what]);
+        site.quiet().await;
+        assert_eq!(listed(&repository(&root)), [name], "{what}");
+        assert_eq!(published(&root).len(), rpms, "a client may be downloading it until the file goes");
+    }
+    roles.stop();
+    assert_eq!(published(&root), new.signed());
+    let folder = repository(&root).join(&old.place);
+    assert!(!folder.exists(), "{} is left", folder.display());
+    let (good, said) = dnf_install(&format!("file://{}", repository(&root).display()), &key.public, "hello");
+    assert!(good, "{said}");
+}
+
+#[tokio::test]
+async fn what_is_pruned_before_it_is_signed_holds_nothing_up() {
+    let (key, queue) = (key(Kind::Ed25519), Beanstalkd::start());
+    let more = format!("[queue]\nurl = {}\n[prune]\nnewest = 1\ndays = 0\ngrace = 0", queue.url());
+    let store = farm(&format!("public_key = {}\n{more}", key.public.display()));
+    let web = Web::of(&store.join("bstore"));
+    let vault = farm(&format!("{}\nurl = {}\n[queue]\nurl = {}", by_file(&key), web.url(), queue.url()));
+    let (site, publisher) = (store.site(), store.start(&["signer"]));
+    let (old, new) = (hello(&store), Build::put(&store, "20261123204407", &[binary_rpm("hello")]));
+    std::fs::remove_file(old.built(&store, "hello-1.0-1.src.rpm")).unwrap();
+    let again = Build::put(&store, STAMP, &[binary_rpm("hello")]);
+    // All in one order, which nobody takes yet.
+    store.run(&["sign", target().as_str()]).ok();
+    let tube = format!("sign-{}", key.id());
+    let ordered = async || site.queue.list(Some(&tube)).await.unwrap().len();
+    eventually("an order", async || (ordered().await == 1).then_some(())).await;
+    for what in ["unlist", "rpms"] {
+        assert_eq!(pruned(&store), [what]);
+    }
+    let holder = vault.start(&["signer"]);
+    site.quiet().await;
+    holder.stop();
+    assert_eq!(published(&store), new.signed());
+    // One that is gone without having been pruned is told.
+    std::fs::remove_file(store.join(format!("bstore/repo/{}/{}/unlisted.json", target(), again.place)))
+        .unwrap();
+    site.queue.put(vec![again.request()]).await.unwrap();
+    let holder = vault.start(&["signer"]);
+    let (_, said) = crate::farm::reason(&site, reimzul::queue::State::Buried).await;
+    assert!(said.contains("is not there (HTTP status 404)"), "{said}");
+    holder.stop();
+    publisher.stop();
+}
+
+/// What `prune --run` does with builds.
+fn pruned(root: &Root) -> Vec<String> {
+    let said = root.run(&["prune", "--run", "--json"]).ok().json();
+    let items = said["items"].as_array().unwrap().iter();
+    items.map(|item| item["what"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn an_old_workers_build_is_signed_as_any_other() {
+    let key = key(Kind::Ed25519);
+    let root = farm(&by_file(&key));
+    let (site, roles) = (root.site(), root.start(&["notifier", "repogen", "signer"]));
+    let build = hello(&root);
+    // As an old worker leaves it, and tells of it.
+    std::fs::remove_file(build.built(&root, "build.json")).unwrap();
+    let event = json!({"srpm": "hello-1.0-1.src.rpm", "arch": crate::harness::arch(), "target": target(),
+        "disttag": ".el9", "scratch": false, "submitter": "kb", "status": "Success", "builder_fqdn": "old-builder",
+        "evr": "1.0-1", "pkgname": "hello", "timestamp": STAMP});
+    let tell = |tube: &str| NewJob::new(tube, &event, PRIORITY_FOLLOW_UP);
+    site.queue.put(vec![tell(NOTIFY), tell(CREATEREPO)]).await.unwrap();
+    site.quiet().await;
+    roles.stop();
+    assert_published(&root, &build, &key.public, &format!("file://{}", repository(&root).display()));
 }
 
 #[tokio::test]

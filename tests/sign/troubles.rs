@@ -5,10 +5,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use reimzul::queue::State;
+use reimzul::repo;
 
 use crate::farm::{Build, by_file, dnf_install, farm, published, reason, repository, rpmkeys};
-use crate::harness::keys::{Home, Kind, key};
-use crate::harness::{Ask, Root, binary_rpm, listed, target};
+use crate::harness::keys::{Home, Key, Kind, key};
+use crate::harness::{Ask, Process, Root, binary_rpm, listed, target};
 use crate::publish::secret;
 
 const STAMP: &str = "20261123204406";
@@ -165,36 +166,20 @@ async fn what_dies_at_any_moment_publishes_nothing_half_and_is_gone_on_with() {
         })
         .collect();
     let wanted: BTreeSet<String> = builds.iter().flat_map(Build::signed).collect();
-    let good = |root: &Root| {
-        for file in published(root) {
-            let (good, said) = rpmkeys(&key.public, &root.join(&file));
-            assert!(good, "{said}");
-        }
-        let repomd = repository(root).join("repodata/repomd.xml");
-        if let Ok(text) = std::fs::read(&repomd) {
-            let signature = std::fs::read_to_string(repomd.with_extension("xml.asc")).unwrap();
-            let keys = reimzul::sys::openpgp::PublicKeys::read(&key.public).unwrap();
-            keys.check(&text, &signature).unwrap();
-            let published: Vec<String> = published(root);
-            for file in listed(&repository(root)) {
-                assert!(published.iter().any(|path| path.ends_with(&file)), "{file} is listed and not there");
-            }
-        }
-    };
     for (round, build) in builds.iter().enumerate() {
         site.queue.put(vec![build.request()]).await.unwrap();
         let roles = root.start(&["signer"]);
         // Primes, so that they fall on ever other steps.
         tokio::time::sleep(Duration::from_millis(37 + 41 * (round as u64 * 7 % 12))).await;
         roles.kill();
-        good(&root);
+        is_good(&root, &key);
     }
     let roles = root.start(&["signer"]);
     site.quiet().await;
     root.run(&["sign", target().as_str()]).ok();
     site.quiet().await;
     roles.stop();
-    good(&root);
+    is_good(&root, &key);
     assert_eq!(published(&root).into_iter().collect::<BTreeSet<_>>(), wanted);
     assert_eq!(listed(&repository(&root)).len(), builds.len());
     let left = |file: &String| file.contains("/.work/") && !file.ends_with("/.lock");
@@ -202,4 +187,74 @@ async fn what_dies_at_any_moment_publishes_nothing_half_and_is_gone_on_with() {
     let (installed, said) =
         dnf_install(&format!("file://{}", repository(&root).display()), &key.public, "p7");
     assert!(installed, "{said}");
+}
+
+/// Every published RPM is signed, and so is the metadata, which lists none that is not there.
+fn is_good(root: &Root, key: &Key) {
+    for file in published(root) {
+        let (good, said) = rpmkeys(&key.public, &root.join(&file));
+        assert!(good, "{said}");
+    }
+    let repomd = repository(root).join("repodata/repomd.xml");
+    if let Ok(text) = std::fs::read(&repomd) {
+        let signature = std::fs::read_to_string(repomd.with_extension("xml.asc")).unwrap();
+        let keys = reimzul::sys::openpgp::PublicKeys::read(&key.public).unwrap();
+        keys.check(&text, &signature).unwrap();
+        has_what_it_lists(root, "signed");
+    }
+}
+
+fn has_what_it_lists(root: &Root, tree: &str) {
+    let folder = format!("bstore/{tree}/{}", target());
+    let there = root.files(&folder);
+    for file in listed(&root.join(folder)) {
+        assert!(
+            there.iter().any(|path| path.ends_with(&format!("/{file}"))),
+            "{file} is listed and not there"
+        );
+    }
+}
+
+#[tokio::test]
+async fn whoever_dies_what_was_built_signed_and_pruned_agrees_in_the_end() {
+    const PACKAGES: u64 = 4;
+    let key = key(Kind::Ed25519);
+    let root = farm(&format!("{}\n[prune]\nnewest = 1\ndays = 0\ngrace = 0", by_file(&key)));
+    let site = root.site();
+    let mut builds = Vec::new();
+    for round in 0..5 * PACKAGES {
+        let rpm = binary_rpm(&format!("p{}", round % PACKAGES));
+        let build = Build::put(&root, &format!("2026112320{round:04}"), &[rpm]);
+        site.queue.put(vec![repo::request(&target()), build.request()]).await.unwrap();
+        builds.push(build);
+        let nowhere = std::process::Stdio::null;
+        let victims = [
+            root.start(&["repogen", "signer"]),
+            root.start(&["repogen", "signer"]),
+            root.launch(&["prune", "--run"], &[], nowhere()),
+            root.launch(&["repogen", "--verify", target().as_str()], &[], nowhere()),
+        ];
+        // Primes, so that they fall on ever other steps.
+        tokio::time::sleep(Duration::from_millis(61 + 53 * (round * 7 % 12))).await;
+        victims.into_iter().for_each(Process::kill);
+        is_good(&root, &key);
+        if root.join(format!("bstore/repo/{}/repodata/repomd.xml", target())).exists() {
+            has_what_it_lists(&root, "repo");
+        }
+    }
+    let roles = root.start(&["repogen", "signer"]);
+    site.quiet().await;
+    while !root.run(&["prune", "--run", "--json"]).ok().json()["items"].as_array().unwrap().is_empty() {
+        site.quiet().await;
+    }
+    site.quiet().await;
+    roles.stop();
+    is_good(&root, &key);
+    let wanted: Vec<String> = builds[builds.len() - 4..].iter().flat_map(Build::signed).collect();
+    assert_eq!(published(&root), wanted);
+    let names: Vec<String> = (0..PACKAGES).map(|number| format!("p{number}-1.0-1.noarch.rpm")).collect();
+    for tree in ["repo", "signed"] {
+        assert_eq!(listed(&root.join(format!("bstore/{tree}/{}", target()))), names, "{tree}");
+    }
+    assert_eq!(site.queue.list(None).await.unwrap().len(), 0, "nothing is buried");
 }

@@ -276,9 +276,11 @@ impl Differences {
     }
 }
 
-/// None where there is no such file.
+/// None where there is no such file. A link that leads nowhere is there: reading it says so.
 fn stat(tree: &Path, file: &Path) -> Option<Result<Stat, FileError>> {
-    match Stat::of(&tree.join(file)) {
+    let path = tree.join(file);
+    match Stat::of(&path) {
+        Err(_) if path.is_symlink() => Some(Ok(Stat { size: 0, mtime: 0 })),
         Err(error) if error.source.kind() == std::io::ErrorKind::NotFound => None,
         found => Some(found),
     }

@@ -9,9 +9,9 @@ use super::{Item, What};
 use crate::config::{Keep, PruneOptions};
 use crate::model::record::{FILE, PROTECTED, UNLISTED, Unlisted};
 use crate::model::{BuildPath, BuildRecord, Status, Target};
-use crate::repo::packages::folders;
 use crate::sys::fs::{self, FileError};
 use crate::sys::rpm::Nevra;
+use crate::upload::finished;
 
 const DAY: u64 = 86_400;
 
@@ -29,16 +29,7 @@ pub struct Found {
 
 /// The builds below `tree`. What is no build of ours, or an old worker's, is passed over, and so stays.
 pub fn scan(tree: &Path, target: &Target) -> Result<Vec<Found>, FileError> {
-    let mut found = Vec::new();
-    if !tree.is_dir() {
-        return Ok(found);
-    }
-    for package in folders(tree)? {
-        for timestamp in folders(&package)? {
-            found.extend(folders(&timestamp)?.into_iter().filter_map(|build| one(tree, target, build)));
-        }
-    }
-    Ok(found)
+    Ok(finished::builds(tree)?.into_iter().filter_map(|build| one(tree, target, build)).collect())
 }
 
 fn one(tree: &Path, target: &Target, folder: PathBuf) -> Option<Found> {

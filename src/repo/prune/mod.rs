@@ -87,6 +87,8 @@ pub struct Item {
 #[derive(Debug)]
 pub struct Plan {
     pub items: Vec<Item>,
+    /// Whose builds were looked at.
+    pub targets: Vec<Target>,
     made: SystemTime,
     _lock: Lock,
 }
@@ -117,8 +119,9 @@ impl Pruner {
         let lock = Lock::try_take(&layout.locks().join("prune"))?.ok_or(PruneError::Busy)?;
         let made = SystemTime::now();
         let jobs = Jobs::of(&self.queue).await?;
-        let mut items = Vec::new();
-        for target in targets(layout).iter().filter(|target| only.is_empty() || only.contains(target)) {
+        let (mut items, mut targets) = (Vec::new(), targets(layout));
+        targets.retain(|target| only.is_empty() || only.contains(target));
+        for target in &targets {
             let found = builds::scan(&layout.repository(target, false), target)?;
             items.extend(builds::decide(&found, target, &self.options, &jobs.followed));
             let scratch = builds::scan(&layout.repository(target, true), target)?;
@@ -130,7 +133,7 @@ impl Pruner {
             items.extend(leftovers::results(layout, self.options.leftover_days, &jobs));
         }
         items.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Plan { items, made, _lock: lock })
+        Ok(Plan { items, targets: targets.into_iter().collect(), made, _lock: lock })
     }
 
     /// Does it. One thing that cannot be done keeps the others from nothing.
@@ -182,11 +185,8 @@ impl Pruner {
 
 /// Those that have builds.
 fn targets(layout: &Layout) -> BTreeSet<Target> {
-    let names = |folder: PathBuf| {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-    };
-    names(layout.bstore().join("repo")).chain(names(layout.bstore().join("scratch"))).collect()
+    let trees = ["repo", "scratch"].map(|tree| layout.bstore().join(tree));
+    trees.iter().flat_map(|tree| super::targets(tree)).collect()
 }
 
 fn unlist(build: &Path) -> Result<(), FileError> {

@@ -2,8 +2,8 @@
 
 use nix::unistd::{Group, Uid, User, getegid, getgroups};
 
-use super::Mock;
 use super::update::{self, Git};
+use super::{Mock, config};
 use crate::build::engine::check::{Finding, bad, good};
 use crate::sys::process::on_path;
 use crate::sys::process::{self, Program};
@@ -69,6 +69,7 @@ pub async fn check(mock: &Mock) -> Vec<Finding> {
     });
     if site.is_dir() {
         found.push(git(mock).await);
+        found.extend(expiry(mock));
     }
     found
 }
@@ -88,6 +89,18 @@ async fn version(mock: &Mock) -> Finding {
         }
         Err(error) => bad(error.to_string()),
     }
+}
+
+/// No reason to fail: what a site builds may not build on itself.
+fn expiry(mock: &Mock) -> Option<Finding> {
+    let names = config::without_expiry(&mock.layout, &mock.settings.options.base_url);
+    (!names.is_empty()).then(|| {
+        good(format!(
+            "look at this: by {}.cfg dnf may use metadata that is two days old, and builds then miss what was built since; \
+             set metadata_expire=0 in [main] of its dnf.conf",
+            names.join(".cfg, ")
+        ))
+    })
 }
 
 async fn git(mock: &Mock) -> Finding {

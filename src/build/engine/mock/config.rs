@@ -86,6 +86,28 @@ fn generate(layout: &Layout, template: &Path, name: &str, base_url: &str) -> Res
     Ok(texts)
 }
 
+/// The site's configurations by which dnf may take metadata that it has for new enough, so that a build does not see
+/// what was built a moment ago. Includes that are no literals are not looked at.
+pub fn without_expiry(layout: &Layout, base_url: &str) -> Vec<String> {
+    let entries = std::fs::read_dir(layout.mock_configs()).into_iter().flatten().flatten();
+    let names =
+        entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".cfg").map(str::to_owned));
+    let says_so = |name: &String| {
+        let texts = generate(layout, &layout.mock_configs().join(format!("{name}.cfg")), name, base_url);
+        // What cannot be read is told when it is to be used.
+        texts.map_or(true, |texts| texts.values().any(|text| text.lines().any(is_no_expiry)))
+    };
+    let mut found: Vec<String> = names.filter(|name| name != "site-defaults" && !says_so(name)).collect();
+    found.sort();
+    found
+}
+
+/// `metadata_expire=0`
+fn is_no_expiry(line: &str) -> bool {
+    let parts = line.split_once('=').map(|(key, value)| (key.trim(), value.trim()));
+    parts == Some(("metadata_expire", "0"))
+}
+
 fn first_of(folders: &[&Path], name: &Path) -> Option<PathBuf> {
     folders.iter().map(|folder| folder.join(name)).find(|path| path.is_file())
 }

@@ -54,6 +54,8 @@ pub struct Settings {
     pub grace: Duration,
     /// The pauses before mock is tried again where another has its build root.
     pub busy: Vec<Duration>,
+    /// Where mock keeps what dnf has fetched, a folder per root.
+    pub caches: PathBuf,
 }
 
 impl Settings {
@@ -63,6 +65,7 @@ impl Settings {
             options,
             grace: Duration::from_secs(20),
             busy: [1, 2, 4, 8, 15, 30].map(Duration::from_secs).into(),
+            caches: "/var/cache/mock".into(),
         }
     }
 }
@@ -86,7 +89,7 @@ impl Mock {
             result,
             durations: state::durations(&state),
             buildroot: package_list(&request.resultdir.join("installed_pkgs.log")),
-            repositories: repositories(request.resultdir),
+            repositories: repositories(request.resultdir, &self.settings.caches),
         }
     }
 
@@ -226,18 +229,15 @@ fn root_path(resultdir: &Path) -> Option<PathBuf> {
     head.lines().find_map(|line| line.split_once(":  rootdir = ")).map(|(_, path)| path.trim().into())
 }
 
-/// Where mock keeps what dnf has fetched, a folder per root, unless configured otherwise.
-const CACHES: &str = "/var/cache/mock";
-
 /// The states of the repositories, as dnf's copies say them that all builds on a root share: as far as no other build
 /// has fetched newer ones before this one was through with dnf.
-fn repositories(resultdir: &Path) -> Vec<RepositoryState> {
+fn repositories(resultdir: &Path, caches: &Path) -> Vec<RepositoryState> {
     let read = || {
         let root = root_path(resultdir)?;
         let (root, _ext) = root.parent()?.file_name()?.to_str()?.rsplit_once('-')?;
         let listed = std::fs::metadata(resultdir.join("installed_pkgs.log")).ok()?;
         let until = (listed.mtime(), listed.mtime_nsec());
-        let caches = ["dnf_cache", "dnf5_cache"].map(|name| Path::new(CACHES).join(root).join(name));
+        let caches = ["dnf_cache", "dnf5_cache"].map(|name| caches.join(root).join(name));
         Some(states::of_copies_until(caches.iter().find(|cache| cache.is_dir())?, until))
     };
     read().unwrap_or_default()
