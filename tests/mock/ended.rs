@@ -30,7 +30,7 @@ async fn a_cancelled_build_is_ended_with_all_it_started() {
         let site = Site::new(behaviour);
         let cancel = async {
             let pid = sleeper(&site.join("fake/lib")).await;
-            assert!(runs(&pid));
+            eventually("what the chroot is given to run", async || runs(&pid).then_some(())).await;
             site.cancel.cancel();
             pid
         };
@@ -43,7 +43,8 @@ async fn a_cancelled_build_is_ended_with_all_it_started() {
                 common::srpm("bash", 1).file_name().unwrap().display()
             )
         );
-        assert!(!runs(&pid), "what mock left in the chroot runs on");
+        // It was killed, which takes a moment.
+        eventually("the end of what mock left in the chroot", async || (!runs(&pid)).then_some(())).await;
         assert_eq!((site.chroots().len(), site.notes()), (0, 0));
         let verbs = ["--orphanskill", "--clean"];
         let made =
