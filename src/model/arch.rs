@@ -25,7 +25,7 @@ pub enum Arch {
 
 impl PartialEq for Arch {
     fn eq(&self, other: &Arch) -> bool {
-        self.tube() == other.tube()
+        self.usual() as u8 == other.usual() as u8
     }
 }
 
@@ -33,7 +33,7 @@ impl Eq for Arch {}
 
 impl Hash for Arch {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.tube().hash(state);
+        (self.usual() as u8).hash(state);
     }
 }
 
@@ -45,7 +45,7 @@ impl PartialOrd for Arch {
 
 impl Ord for Arch {
     fn cmp(&self, other: &Arch) -> Ordering {
-        self.tube().cmp(other.tube())
+        (self.usual() as u8).cmp(&(other.usual() as u8))
     }
 }
 
@@ -77,13 +77,18 @@ impl Arch {
         }
     }
 
+    /// The spelling that stands for both.
+    fn usual(self) -> Arch {
+        match self {
+            Arch::I686 => Arch::I386,
+            Arch::Armhfp => Arch::Armv7l,
+            other => other,
+        }
+    }
+
     /// The tube that its jobs wait in.
     pub fn tube(self) -> &'static str {
-        match self {
-            Arch::I686 => "i386",
-            Arch::Armhfp => "armv7l",
-            other => other.as_str(),
-        }
+        self.usual().as_str()
     }
 
     /// How it may be spelled; twice the same where there is one way.
