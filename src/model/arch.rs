@@ -77,18 +77,18 @@ impl Arch {
         }
     }
 
-    /// The tube that its jobs wait in.
-    pub fn tube(self) -> &'static str {
-        self.usual().as_str()
-    }
-
-    /// In the spelling of its tube.
+    /// The spelling that stands for both.
     fn usual(self) -> Arch {
         match self {
             Arch::I686 => Arch::I386,
             Arch::Armhfp => Arch::Armv7l,
             other => other,
         }
+    }
+
+    /// The tube that its jobs wait in.
+    pub fn tube(self) -> &'static str {
+        self.usual().as_str()
     }
 
     /// How it may be spelled; twice the same where there is one way.
