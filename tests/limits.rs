@@ -110,7 +110,7 @@ fn limits_that_nothing_enforces_keep_a_worker_from_starting() {
     let checked = root.run(&["check-config"]);
     assert_eq!(checked.code, 3);
     assert!(
-        checked.out.contains("MISSING        [worker] memory = 8 GiB cannot be enforced here"),
+        checked.out.contains("WRONG          [worker] memory = 8 GiB cannot be enforced here"),
         "{checked:?}"
     );
     assert!(

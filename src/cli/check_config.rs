@@ -93,7 +93,7 @@ impl CheckConfig {
             ui::say!("log file       {}", config.logfile.display());
             let (yes, no) = (console::Style::new().green(), console::Style::new().red().bold());
             for check in &checks {
-                let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("MISSING") };
+                let mark = if check.ok { yes.apply_to("ok") } else { no.apply_to("WRONG") };
                 ui::say!("{mark:<13}  {}", check.text);
             }
         }

@@ -96,16 +96,17 @@ fn tell(target: &Target, verified: &Verified) {
              program createrepo_c makes its metadata"
         ));
     }
+    let rpms = ui::count(*packages, "RPM");
     match (repaired, left.as_slice()) {
-        (None, _) => ui::done(&format!("{target}: {packages} RPMs, as createrepo_c describes them")),
+        (None, _) => ui::done(&format!("{target}: {rpms}, as createrepo_c describes them")),
         (Some(state), []) => {
             ui::done(&format!(
-                "{target}: made anew as state {state}; {packages} RPMs, as createrepo_c describes them"
+                "{target}: made anew as state {state}; {rpms}, as createrepo_c describes them"
             ));
         }
         (Some(state), left) => ui::note(&format!(
-            "{target}: made anew by createrepo_c as state {state}, and {} differences are left: report them",
-            left.len()
+            "{target}: made anew by createrepo_c as state {state}, and {} left all the same: report that",
+            ui::count(left.len(), "difference")
         )),
     }
 }

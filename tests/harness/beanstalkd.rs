@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use reimzul::queue::beanstalkd::Queue;
 use reimzul::sys::net::Address;
 
-use super::{SOON, need};
+use super::{SOON, free_port, need};
 
 /// A running server.
 pub struct Beanstalkd {
@@ -88,10 +88,6 @@ impl Drop for Beanstalkd {
 /// The queue on it, as a process of that node has it.
 pub fn queue(port: u16, node: &str) -> Queue {
     Queue::new(Address { host: "127.0.0.1".into(), port }, None, node)
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// What stands between a client and a server, and can come between them.

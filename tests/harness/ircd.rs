@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::beanstalkd::free_port;
 use super::ca::Ca;
+use super::free_port;
 use super::{SOON, eventually};
 
 pub struct Network {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use super::beanstalkd::free_port;
+use super::free_port;
 use super::{SOON, eventually};
 
 /// Its mails outlive it: it can begin again.

@@ -443,6 +443,23 @@ fn rpmbuild(how: &[&str], work: &Path, spec: &Path) {
     assert!(output.status.success(), "rpmbuild: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// A port for a server to come. It is none that outgoing connections are given (ip(7), `ip_local_port_range`): one of
+/// those would take it before the server does.
+pub fn free_port() -> u16 {
+    use std::sync::atomic::{AtomicU16, Ordering};
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    const FIRST: u16 = 10_000;
+    const PORTS: u32 = 20_000;
+    loop {
+        // Tests run side by side in several processes.
+        let next = std::process::id().wrapping_mul(131) + u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = FIRST + u16::try_from(next % PORTS).unwrap();
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// A program that is not there fails the test with the name of its package.
 fn need<T>(ran: std::io::Result<T>, program: &str, package: &str) -> T {
     ran.unwrap_or_else(|error| panic!("cannot run {program} ({error}): install the package {package}"))

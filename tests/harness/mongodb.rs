@@ -13,7 +13,7 @@ use std::time::Instant;
 use reimzul::config::{MongodbUrl, TlsFiles};
 use reimzul::history::mongodb::{History, Observer};
 
-use super::SOON;
+use super::{SOON, free_port};
 
 /// A running server.
 pub struct Server {
@@ -149,10 +149,6 @@ impl Drop for Server {
 fn kill(child: &mut Child) {
     let _ = child.kill();
     let _ = child.wait();
-}
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A program of the tests' Python environment.

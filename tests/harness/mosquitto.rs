@@ -15,8 +15,8 @@ use reimzul::sys::net::Address;
 use reimzul::sys::tls::{Tls, TlsFiles};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::beanstalkd::free_port;
 use super::ca::Ca;
+use super::free_port;
 use super::{SOON, need};
 
 /// A broker, with the authority that its clients' certificates are of.

@@ -27,7 +27,7 @@ struct Nginx {
 impl Nginx {
     fn start(root: &Path) -> Nginx {
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::harness::free_port();
         let place = folder.path().display();
         let configuration = format!(
             "user root; daemon off; worker_processes 2; pid {place}/pid; error_log {place}/error.log;\n\

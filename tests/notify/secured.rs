@@ -2,8 +2,8 @@
 
 use std::process::{Command, Stdio};
 
-use crate::harness::beanstalkd::free_port;
 use crate::harness::ca::Ca;
+use crate::harness::free_port;
 use crate::harness::mail_server::MailServer;
 use crate::harness::{Process, Root};
 use crate::{fields, tell, told};

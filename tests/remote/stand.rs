@@ -14,7 +14,7 @@ use reimzul::sys::net::Address;
 use reimzul::sys::tls::TlsFiles;
 use serde_json::{Value, json};
 
-use crate::harness::beanstalkd::free_port;
+use crate::harness::free_port;
 use crate::harness::mosquitto::Mosquitto;
 use crate::harness::{Ran, Root, SOON};
 

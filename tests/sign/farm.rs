@@ -165,7 +165,7 @@ pub struct Web {
 impl Web {
     pub fn of(folder: &Path) -> Web {
         let work = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = crate::harness::free_port();
         let (place, served) = (work.path().display(), folder.display());
         let text = format!(
             "daemon off; master_process off; user root; pid {place}/pid; error_log {place}/log;\nevents {{}}\nhttp {{\n\

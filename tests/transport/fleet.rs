@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use crate::harness::SOON;
 pub use crate::harness::ca::Ca;
+pub use crate::harness::free_port;
 
 /// A server, ended with the value.
 pub struct Server(Child);
@@ -37,10 +38,6 @@ impl Drop for Server {
         let _ = nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM);
         let _ = self.0.wait();
     }
-}
-
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 pub fn write(folder: &Path, name: &str, text: &str) -> PathBuf {
