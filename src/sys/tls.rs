@@ -101,9 +101,9 @@ static WARNED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 pub const WARNING: &str = "reimzul-connect warns: ";
 
 /// Warns of a certificate, unless that was done.
-pub fn warn(of: String) {
-    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(of.clone()) {
-        tracing::warn!("{of}");
+pub fn warn(warning: &str) {
+    if WARNED.lock().unwrap_or_else(PoisonError::into_inner).insert(warning.to_owned()) {
+        tracing::warn!("{warning}");
     }
 }
 
@@ -237,10 +237,10 @@ impl Verifier {
             && let Some(trouble) = own.ends_soon()
         {
             let (subject, path) = (own.subject.clone(), path.clone());
-            warn(TlsError::Own { subject, path, trouble }.to_string());
+            warn(&TlsError::Own { subject, path, trouble }.to_string());
         }
         if let Some(trouble) = seen.ends_soon() {
-            warn(format!("the certificate of {} at {} {trouble}", seen.subject, name.to_str()));
+            warn(&format!("the certificate of {} at {} {trouble}", seen.subject, name.to_str()));
         }
     }
 }

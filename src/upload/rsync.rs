@@ -189,7 +189,7 @@ impl Rsync {
         let program = self.program()?.args(args.iter().filter(|arg| syncs || *arg != FSYNC));
         let output = process::output(&program).await?;
         let warnings = output.stderr.lines().filter_map(|line| line.strip_prefix(tls::WARNING));
-        warnings.for_each(|warning| tls::warn(warning.to_owned()));
+        warnings.for_each(tls::warn);
         match output.end {
             End::Exited(0) => Ok(()),
             // Unknown, or refused in rsyncd.conf.
