@@ -319,14 +319,31 @@ async fn a_touch_keeps_a_lease_beyond_its_time(farm: Farm) {
     holder.give_up(&lease, GiveUp::Delete).await.unwrap();
 }
 
+/// A lease whose time has run out, with who has it, and the job with the lease of who got it then. About once in ten
+/// times beanstalkd (1.12) forgets that, as long as nothing comes from the holder: a timer that fires in the very
+/// microsecond of the end finds it not yet there, and is not set again. Then it is another job's turn.
+async fn run_out(farm: &Farm, other: &Queue) -> (Queue, Lease, Job, Lease) {
+    for _ in 0..20 {
+        let slow = farm.open();
+        slow.put(vec![job("t", "x")]).await.unwrap();
+        let (_, old) = take(&slow, &["t"]).await.unwrap();
+        let patience = 3 * farm.ttr;
+        let got = other.reserve(&tubes(&["t"]), 1, patience, &CancellationToken::new()).await.unwrap().pop();
+        if let Some((job, new)) = got {
+            return (slow, old, job, new);
+        }
+        drop((slow, old));
+        let (_, lease) = wait(other, &["t"]).await.expect("its holder is gone");
+        other.give_up(&lease, GiveUp::Delete).await.unwrap();
+    }
+    panic!("its time is over");
+}
+
 async fn a_lease_that_ran_out_is_anothers_and_the_old_one_can_do_nothing(farm: Farm) {
     let short = farm.short();
     let farm = farm.with_ttr(short);
-    let slow = farm.open();
-    slow.put(vec![job("t", "x")]).await.unwrap();
-    let (_, old) = take(&slow, &["t"]).await.unwrap();
     let other = open(farm.folder.path(), farm.port(), TTR);
-    let (job, new) = wait(&other, &["t"]).await.expect("its time is over");
+    let (slow, old, job, new) = run_out(&farm, &other).await;
     assert_eq!((text(&job).as_str(), job.losses()), ("x", 1));
     // The old holder has woken up, and finishes what it was at.
     old.check().expect("it cannot know yet");
