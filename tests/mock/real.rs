@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 use reimzul::build::engine::mock::{Mock, Settings, unusable};
 use reimzul::build::engine::{Outcome, Request};
 use reimzul::config::MockOptions;
+use reimzul::metadata::Repository;
 use reimzul::model::{Arch, Class, Layout};
 use tokio_util::sync::CancellationToken;
 
@@ -129,6 +130,10 @@ async fn mock_builds_and_fails_and_two_builds_share_its_root_cache() {
         assert!(outcome.durations.contains_key(phase), "{:?}", outcome.durations);
     }
     assert!(folder.join("good-1-1.noarch.rpm").exists());
+    // Read off the copies of metadata in mock's cache.
+    let state = Repository::state(&mini_distro().join("repo")).unwrap();
+    let seen: Vec<_> = outcome.repositories.iter().map(|seen| seen.revision).collect();
+    assert_eq!(seen, [state], "{:?}", outcome.repositories);
 
     let made = cached(&site);
     let bad = site.srpm("bad", "", "%build\necho 'bad.c:1: error: nothing works'\nfalse\n");
