@@ -221,16 +221,7 @@ async fn a_killed_mover_moves_nothing_twice_and_loses_nothing() {
     let path: BuildPath = first.parse().unwrap();
     let id = record(&root.join(format!("bstore/repo/{first}"))).event.build_id.unwrap();
     for _ in 0..JOBS {
-        let request = reimzul::submit::Request {
-            srpm: srpm("b", 1),
-            arch: arch().to_owned(),
-            target: "mini".parse().unwrap(),
-            disttag: "".parse().unwrap(),
-            scratch: false,
-            mail: false,
-            now: false,
-            submitter: "tester".parse().unwrap(),
-        };
+        let request = harness::request(&srpm("b", 1));
         let accepted = reimzul::submit::accept(&site.config.layout, &request).unwrap();
         let after = reimzul::model::job::Predecessor { build: path.clone(), build_id: id.clone() };
         reimzul::submit::enqueue(&site.queue, &site.stamps, &accepted.following(vec![after])).await.unwrap();

@@ -205,16 +205,7 @@ async fn what_is_protected_or_followed_stays() {
     store.built(50, &[of("a", "4-1")]);
     let scratch = store.put("scratch", 50, &[of("a", "5-1")], &json!({}));
     let site = store.root.site();
-    let request = reimzul::submit::Request {
-        srpm: srpm("app", 1),
-        arch: arch().into(),
-        target: "mini".parse().unwrap(),
-        disttag: "".parse().unwrap(),
-        scratch: false,
-        mail: false,
-        now: false,
-        submitter: "tester".parse().unwrap(),
-    };
+    let request = harness::request(&srpm("app", 1));
     let accepted = reimzul::submit::accept(&site.config.layout, &request).unwrap();
     accepted.keep(&site.config.layout).unwrap();
     let after = Predecessor { build: followed.parse().unwrap(), build_id: "id2".parse().unwrap() };

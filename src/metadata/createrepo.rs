@@ -1,6 +1,7 @@
 //! Running createrepo_c (createrepo_c(8)) into a working copy of a repository's metadata.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
@@ -8,6 +9,9 @@ use super::repomd::Repomd;
 use super::{Excluded, MetadataError, Repository, publish};
 use crate::sys::fs::{self, FileError};
 use crate::sys::process::{self, Program};
+
+/// More than the largest repository takes. Short of memory, createrepo_c may wait for ever for a thread that ended.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Makes the files of a state and puts them beside those of the live one; says which RPMs createrepo_c left out. Kinds
 /// of metadata that it does not make (comps, updateinfo) are taken over from `old`.
@@ -71,7 +75,7 @@ pub async fn run(
         .arg("--outputdir")
         .arg(cache)
         .arg(tree);
-    let end = process::run(&program, &log, None, &CancellationToken::new()).await?;
+    let end = process::run(&program, &log, Some(PATIENCE), &CancellationToken::new()).await?;
     let said = std::fs::read_to_string(&log).unwrap_or_default();
     if end.success() {
         return Ok(said);

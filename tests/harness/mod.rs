@@ -344,17 +344,22 @@ impl Ask for Site {
 }
 
 async fn submitted(site: &Site, srpm: &Path, scratch: bool) -> Submitted {
-    let request = submit::Request {
+    let request = submit::Request { scratch, ..request(srpm) };
+    submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await.unwrap()
+}
+
+/// What a tester asks for.
+pub fn request(srpm: &Path) -> submit::Request {
+    submit::Request {
         srpm: srpm.to_owned(),
         arch: arch().to_owned(),
         target: "mini".parse().unwrap(),
         disttag: ".el9".parse().unwrap(),
-        scratch,
+        scratch: false,
         mail: false,
         now: false,
         submitter: "tester".parse().unwrap(),
-    };
-    submit::submit(&site.config.layout, &site.queue, &site.stamps, &request).await.unwrap()
+    }
 }
 
 /// This machine's arch: what its workers build.

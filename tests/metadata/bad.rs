@@ -6,6 +6,7 @@ use std::process::Command;
 
 use reimzul::config::RepoEngine;
 use reimzul::metadata::Repository;
+use reimzul::queue::CREATEREPO;
 
 use crate::crashes::{request, served};
 use crate::harness::{Root, eventually, target};
@@ -211,6 +212,39 @@ async fn a_read_only_disk_leaves_the_old_state_and_the_next_run_mends_it() {
         assert_eq!((made.packages, made.is_new), (2, true), "{engine:?}");
         place.agrees();
     }
+}
+
+#[tokio::test]
+async fn without_memory_for_createrepo_c_the_old_state_stays_and_the_next_run_mends_it() {
+    let root = Root::with("[repo]\nengine = createrepo_c\n");
+    let (site, target) = (root.site(), target());
+    let tree = root.join(format!("bstore/repo/{target}"));
+    // With this file there is so little memory that createrepo_c begins and cannot go on. Where it then waits for
+    // ever, that is ended.
+    let limit = root.join("limit");
+    let path = root.with_createrepo(&format!(
+        "[ -e {} ] && exec timeout 10 prlimit --as=90000000 $real \"$@\"\nexec $real \"$@\"",
+        limit.display()
+    ));
+    let repogen = root.start_with(&["repogen"], &[("PATH", &path)]);
+    let ask = async |name: &str| {
+        rpms::build(&tree, name, 1, 2000);
+        site.queue.put(vec![request(&target, name)]).await.unwrap();
+    };
+    ask("first").await;
+    served(&site).await;
+    let before = root.read(format!("bstore/repo/{target}/repodata/repomd.xml"));
+    root.write("limit", "");
+    ask("second").await;
+    let reason =
+        eventually("why it waits", async || site.queue.list(Some(CREATEREPO)).await.unwrap().pop()?.reason)
+            .await;
+    assert!(reason.starts_with("createrepo_c for "), "{reason}");
+    assert_eq!(root.read(format!("bstore/repo/{target}/repodata/repomd.xml")), before);
+    std::fs::remove_file(limit).unwrap();
+    served(&site).await;
+    repogen.stop();
+    assert_eq!(crate::harness::listed(&tree).len(), 2);
 }
 
 #[tokio::test]

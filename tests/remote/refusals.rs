@@ -19,6 +19,20 @@ use crate::harness::mosquitto::next;
 use crate::harness::{Process, SOON, arch, eventually};
 use crate::stand::{POLICY, Stand, asked, spec};
 
+/// What a person says in a request; the rest proves it.
+const FIELDS: [&str; 10] = [
+    "pkg",
+    "git_branch",
+    "git_ref",
+    "arch",
+    "submitter",
+    "target",
+    "disttag",
+    "sources_dir",
+    "scratch",
+    "mail",
+];
+
 /// A bridge, and somebody who speaks to it without our client.
 struct Talk {
     stand: Stand,
@@ -200,18 +214,7 @@ async fn nothing_that_is_injected_anywhere_is_executed() {
         "../../../../etc".to_owned(),
         "a\u{0}b".to_owned(),
     ];
-    for field in [
-        "pkg",
-        "git_branch",
-        "git_ref",
-        "arch",
-        "submitter",
-        "target",
-        "disttag",
-        "sources_dir",
-        "scratch",
-        "mail",
-    ] {
+    for field in FIELDS {
         for injection in &injections {
             let mut fields = base.clone();
             fields.insert(field.into(), injection.as_str().into());
@@ -278,24 +281,8 @@ async fn ten_thousand_random_messages_do_nothing() {
 
 /// Noise, and requests that are nearly right; never one that is right.
 fn payload() -> impl Strategy<Value = Vec<u8>> {
-    let field = prop::sample::select(vec![
-        "pkg",
-        "git_branch",
-        "git_ref",
-        "arch",
-        "submitter",
-        "target",
-        "disttag",
-        "sources_dir",
-        "scratch",
-        "mail",
-        "nonce",
-        "time",
-        "certificate",
-        "algorithm",
-        "signature",
-        "odd",
-    ]);
+    let others = ["nonce", "time", "certificate", "algorithm", "signature", "odd"];
+    let field = prop::sample::select([&FIELDS[..], &others[..]].concat());
     let value = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
