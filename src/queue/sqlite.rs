@@ -125,7 +125,7 @@ impl Queue {
         }
     }
 
-    /// Returns when another connection has committed, when it is time to care for the lost, or at `until`.
+    /// Returns when somebody has committed, when it is time to care for the lost, or at `until`.
     async fn changed(&self, seen: Option<i64>, until: Instant) {
         let until = until.min(Instant::now() + CARE);
         while Instant::now() < until {

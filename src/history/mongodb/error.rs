@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mongodb::error::{Error, ErrorKind, WriteFailure};
 
+use super::LIMIT;
 use crate::sys::tls::TlsError;
 
 /// What went wrong, and what to do.
@@ -62,6 +63,7 @@ pub enum MongodbError {
 const BAD_VALUE: i32 = 2;
 const UNAUTHORIZED: i32 = 13;
 const AUTHENTICATION_FAILED: i32 = 18;
+const TIME_IS_OVER: i32 = 50;
 const DUPLICATE_KEY: i32 = 11000;
 
 /// The code that the server refused something with.
@@ -111,6 +113,7 @@ pub(super) fn told(error: &Error, doing: Doing, hosts: &str, database: &str) -> 
         ErrorKind::InvalidTlsConfig { .. } => MongodbError::Tls { hosts, reason },
         _ => match (code(error), doing) {
             (Some(AUTHENTICATION_FAILED), _) => MongodbError::Refused { hosts, reason },
+            (Some(TIME_IS_OVER), _) => MongodbError::Silent { hosts, limit: LIMIT },
             (Some(UNAUTHORIZED), Doing::Indexes) => MongodbError::NoIndexes { hosts, database, reason },
             (Some(UNAUTHORIZED), Doing::Other) => MongodbError::Forbidden { hosts, database, reason },
             _ => MongodbError::Other { hosts, reason },

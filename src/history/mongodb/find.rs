@@ -3,10 +3,11 @@
 
 use std::collections::{HashMap, HashSet};
 
+use mongodb::Collection;
+use mongodb::action::Find as Query;
 use mongodb::bson::{Document as Bdoc, doc};
 use mongodb::error::Result as Answer;
 use mongodb::options::{Hint, ReturnDocument};
-use mongodb::{Collection, Cursor};
 
 use super::document::{self, Stored};
 use super::error::{Doing, is_unknown_hint};
@@ -14,9 +15,10 @@ use super::{History, LIMIT, MongodbError, both, indexes};
 use crate::history::{Document, Find};
 use crate::model::{Arch, SrpmName, Status, Target, Timestamp};
 
-/// What a query finds, as far as it can be stored again.
-pub(super) async fn all(query: impl IntoFuture<Output = Answer<Cursor<Bdoc>>>) -> Answer<Vec<Stored>> {
-    let mut cursor = query.into_future().await?;
+/// What a query finds, as far as it can be stored again. The server gives up when we do: it would go on with what nobody
+/// waits for any more, and be slower for the others.
+pub(super) async fn all(query: Query<'_, Bdoc>) -> Answer<Vec<Stored>> {
+    let mut cursor = query.max_time(LIMIT).await?;
     let mut found = Vec::new();
     while cursor.advance().await? {
         found.extend(Stored::of(cursor.deserialize_current()?));
@@ -48,8 +50,11 @@ impl History {
         let change = doc! {"$set": {"status": Status::Override.as_str(), "comment": comment}};
         // Old duplicates: several may say they are the latest.
         let newest = doc! {"_id": -1};
-        let settle =
-            events.find_one_and_update(latest, change).sort(newest).return_document(ReturnDocument::After);
+        let settle = events
+            .find_one_and_update(latest, change)
+            .sort(newest)
+            .return_document(ReturnDocument::After)
+            .max_time(LIMIT);
         let settled = self.within(LIMIT, Doing::Other, settle).await?;
         Ok(settled.and_then(Stored::of).as_ref().and_then(Stored::read))
     }
