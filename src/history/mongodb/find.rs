@@ -7,7 +7,7 @@ use mongodb::Collection;
 use mongodb::action::Find as Query;
 use mongodb::bson::{Document as Bdoc, doc};
 use mongodb::error::Result as Answer;
-use mongodb::options::{Hint, ReturnDocument};
+use mongodb::options::Hint;
 
 use super::document::{self, Stored};
 use super::error::{Doing, is_unknown_hint};
@@ -47,16 +47,8 @@ impl History {
         let arch = document::spelled(arch);
         let latest =
             doc! {"srpm": srpm.as_str(), "target": target.as_str(), "arch": arch, "latest_build": true};
-        let change = doc! {"$set": {"status": Status::Override.as_str(), "comment": comment}};
-        // Old duplicates: several may say they are the latest.
-        let newest = doc! {"_id": -1};
-        let settle = events
-            .find_one_and_update(latest, change)
-            .sort(newest)
-            .return_document(ReturnDocument::After)
-            .max_time(LIMIT);
-        let settled = self.within(LIMIT, Doing::Other, settle).await?;
-        Ok(settled.and_then(Stored::of).as_ref().and_then(Stored::read))
+        let settled = self.within(LIMIT, Doing::Other, settle(&events, latest, comment)).await?;
+        Ok(settled.as_ref().and_then(Stored::read))
     }
 
     pub async fn named(&self, part: &str) -> Result<Vec<Document>, MongodbError> {
@@ -74,6 +66,16 @@ impl History {
         });
         Ok(one_per_build(documents))
     }
+}
+
+/// The latest as it is then; `None` where there is none. Old duplicates: several may say that they are, and none is left
+/// unsettled.
+async fn settle(events: &Collection<Bdoc>, latest: Bdoc, comment: &str) -> Answer<Option<Stored>> {
+    let change = doc! {"$set": {"status": Status::Override.as_str(), "comment": comment}};
+    if events.update_many(latest.clone(), change).await?.matched_count == 0 {
+        return Ok(None);
+    }
+    Ok(all(events.find(latest).sort(doc! {"_id": -1}).limit(1)).await?.pop())
 }
 
 /// Of each build the latest result, else any, else its newest document. They come newest first, and go so.
