@@ -29,6 +29,13 @@ pub enum HistoryError {
     NothingToOverride { srpm: SrpmName, target: Target, arch: Arch },
 }
 
+impl HistoryError {
+    /// Whether any event would fare the same now.
+    pub fn is_down(&self) -> bool {
+        matches!(self, HistoryError::Mongodb(error) if error.is_down())
+    }
+}
+
 /// One document.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Document {
@@ -95,10 +102,20 @@ impl History {
     /// Records an event. Recording it again changes nothing; the same one told anew, such as by another builder that
     /// took the job up, replaces it.
     pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
+        self.record_all(std::slice::from_ref(event)).await
+    }
+
+    /// Records events in their order. Where that fails some may be recorded: record them again.
+    pub async fn record_all(&self, events: &[Event]) -> Result<(), HistoryError> {
         match self {
-            History::Sqlite(history) => history.record(event).await,
-            History::Mongodb(history) => Ok(Box::pin(history.record(event)).await?),
+            History::Sqlite(history) => history.record_all(events).await?,
+            History::Mongodb(history) => {
+                for event in events {
+                    Box::pin(history.record(event)).await?;
+                }
+            }
         }
+        Ok(())
     }
 
     /// The documents asked for, newest first.

@@ -50,9 +50,13 @@ impl History {
         Ok(History { database: Database::open(file, SCHEMA)? })
     }
 
-    pub async fn record(&self, event: &Event) -> Result<(), HistoryError> {
-        let (event, text) = (event.clone(), serde_json::to_string(event)?);
-        Ok(self.database.write(move |sql| record(sql, &event, &text)).await?)
+    /// In one transaction.
+    pub async fn record_all(&self, events: &[Event]) -> Result<(), HistoryError> {
+        let with_text = |event: &Event| Ok((event.clone(), serde_json::to_string(event)?));
+        let events = events.iter().map(with_text).collect::<Result<Vec<_>, serde_json::Error>>()?;
+        let all =
+            move |sql: &Transaction| events.iter().try_for_each(|(event, text)| record(sql, event, text));
+        Ok(self.database.write(all).await?)
     }
 
     pub async fn find(&self, find: Find) -> Result<Vec<Document>, HistoryError> {

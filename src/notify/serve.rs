@@ -1,8 +1,11 @@
 //! Serving one sink from the outbox: what is due is delivered, oldest first, by one process at a time.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::{Fault, Notifier, Outbox, Pending, Sink, journal, logfile, waiting};
+use crate::history::HistoryError;
+use crate::model::Event;
 use crate::shutdown::Shutdown;
 use crate::sys::fs::FileError;
 use crate::sys::sqlite::DatabaseError;
@@ -57,13 +60,18 @@ impl Notifier {
         // Looked up anew: who had the turn before us may have delivered it.
         let pending = self.outbox.due(sink, self.at_once(sink)).await?;
         let some = !pending.is_empty();
-        for batch in self.batches(sink, pending) {
+        let mut batches = self.batches(sink, pending);
+        while let Some(batch) = batches.pop_front() {
             match self.send(sink, &batch).await {
                 Ok(()) => {
                     self.outbox.delivered(ids(&batch)).await?;
                     if std::mem::take(hurry) {
                         self.outbox.hurry(sink).await?;
                     }
+                }
+                // One of them may be to blame, and the others not.
+                Err(Fault::Refused(_)) if sink == Sink::History && batch.len() > 1 => {
+                    batches.extend(batch.into_iter().map(|one| vec![one]));
                 }
                 Err(Fault::Refused(reason)) => self.put_off(sink, &batch, &reason).await?,
                 Err(Fault::Down(reason)) => {
@@ -85,10 +93,11 @@ impl Notifier {
         }
     }
 
-    /// What is told in one: mostly an event.
-    fn batches(&self, sink: Sink, pending: Vec<Pending>) -> Vec<Vec<Pending>> {
+    /// What is told in one: mostly an event, since after a crash it is told again. A history takes it twice.
+    fn batches(&self, sink: Sink, pending: Vec<Pending>) -> VecDeque<Vec<Pending>> {
         match (sink, &self.mailer) {
-            (Sink::Mail, Some(mailer)) => mailer.batches(pending),
+            (Sink::Mail, Some(mailer)) => mailer.batches(pending).into(),
+            (Sink::History, _) if !pending.is_empty() => [pending].into(),
             _ => pending.into_iter().map(|one| vec![one]).collect(),
         }
     }
@@ -109,7 +118,10 @@ impl Notifier {
     async fn send(&self, sink: Sink, batch: &[Pending]) -> Result<(), Fault> {
         let Some(Pending { event, .. }) = batch.first() else { return Ok(()) };
         match sink {
-            Sink::History => self.history.record(event).await.map_err(Fault::refused),
+            Sink::History => {
+                let events: Vec<Event> = batch.iter().map(|pending| pending.event.clone()).collect();
+                self.history.record_all(&events).await.map_err(of_history)
+            }
             Sink::Log => logfile::append(&self.logfile, event).map_err(Fault::refused),
             Sink::Journal => {
                 journal::write(event);
@@ -125,6 +137,10 @@ impl Notifier {
             Sink::Requests => self.publisher.as_ref().ok_or_else(off)?.answer(event).await,
         }
     }
+}
+
+fn of_history(error: HistoryError) -> Fault {
+    if error.is_down() { Fault::Down(error.to_string()) } else { Fault::refused(error) }
 }
 
 async fn grace_over(shutdown: &Shutdown) {

@@ -59,8 +59,8 @@ fn wait_for_others(times: i32) -> bool {
 /// The connection of this process that writes to a file, which is there.
 fn writer(path: &Path) -> Result<Arc<Mutex<Connection>>, rusqlite::Error> {
     /// By device and inode: a file may have several paths, and a path may get a new file.
-    static WRITERS: LazyLock<Mutex<HashMap<(u64, u64), Weak<Mutex<Connection>>>>> =
-        LazyLock::new(Mutex::default);
+    type Writers = HashMap<(u64, u64), Weak<Mutex<Connection>>>;
+    static WRITERS: LazyLock<Mutex<Writers>> = LazyLock::new(Mutex::default);
     let mut writers = lock(&WRITERS);
     writers.retain(|_, writer| writer.strong_count() > 0);
     let Ok(file) = path.metadata() else {

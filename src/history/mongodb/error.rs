@@ -59,6 +59,13 @@ pub enum MongodbError {
     Event(#[from] serde_json::Error),
 }
 
+impl MongodbError {
+    /// Whether whatever is asked of the server would fare the same now.
+    pub fn is_down(&self) -> bool {
+        !matches!(self, MongodbError::Other { .. } | MongodbError::Busy(_) | MongodbError::Event(_))
+    }
+}
+
 /// Codes of the server (its source: `src/mongo/base/error_codes.yml`).
 const BAD_VALUE: i32 = 2;
 const UNAUTHORIZED: i32 = 13;
