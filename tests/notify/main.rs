@@ -3,6 +3,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod history;
 mod irc;
 mod journal;
 mod logfile;
