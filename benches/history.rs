@@ -46,6 +46,7 @@ async fn on_mongodb(table: &Table, large: &Large) {
     let server = Server::prepare(&[]);
     let full = large.serve_mongodb(&server).await;
     let side = |url: &str| Side::new(&format!("[history]\nurl = {url}"));
+    // Each takes the tests' server a minute.
     events(table, "MongoDB", 5, &side(&server.url()), &side(&full)).await;
     let (history, sent) = noted(&full);
     queries(table, "MongoDB", &History::Mongodb(history), large).await;

@@ -43,10 +43,6 @@ pub fn open_cache(path: &Path, schema: &str) -> Result<Connection, DatabaseError
     open().map_err(|source| DatabaseError::Open { path: path.display().to_string(), source })
 }
 
-/// How many pages of 4 KiB the write-ahead log takes before they are copied to where they belong. In a large history
-/// that is all over the file, so it is done a quarter as often as is usual.
-const LOG_PAGES: u32 = 4000;
-
 /// How long a writer waits for other processes' transactions, each of which takes about a millisecond, before it
 /// looks again: soon at first, then less often, for half a minute in all.
 fn wait_for_others(times: i32) -> bool {
@@ -81,7 +77,6 @@ fn connect(path: &Path) -> Result<Connection, rusqlite::Error> {
     connection.busy_handler(Some(wait_for_others))?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     connection.set_prepared_statement_cache_capacity(128);
     Ok(connection)
 }
