@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::harness;
-use crate::host::{Host, Network};
+use crate::host::{self, Host, Network};
 
 /// How long a thing may take that waits for another machine to come back.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -150,10 +150,9 @@ impl Fleet {
 
 /// The mini distribution, and what the fleet has built, through a host's stunnel.
 pub fn target() -> String {
-    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
-    let text = std::fs::read_to_string(made.join("mini.x86_64.repo"))
-        .unwrap_or_else(|error| panic!("{}: {error}: `make test` makes it", made.display()));
-    let text = text.replace("$root/mini-distro", &made.display().to_string());
+    let made = host::mini_distro().join("mini.x86_64.repo");
+    let text = std::fs::read_to_string(&made).unwrap_or_else(|error| panic!("{}: {error}", made.display()));
+    let text = text.replace("$root/mini-distro", host::MINI_DISTRO);
     let own = "[fleet]\nname = Built here\nbaseurl = http://localhost:11081/bstore/repo/mini.x86_64/\n\
                gpgcheck = 0\nmetadata_expire = 0\nskip_if_unavailable = 1\n";
     format!("{text}\n{own}")

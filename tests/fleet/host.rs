@@ -85,6 +85,16 @@ struct Running {
     leader: String,
 }
 
+/// Where the hosts have the mini distribution: below /tmp, say, units with a /tmp of their own would not see it.
+pub const MINI_DISTRO: &str = "/opt/mini-distro";
+
+/// Where this machine has it.
+pub fn mini_distro() -> PathBuf {
+    let made = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("mini-distro");
+    assert!(made.join("repo").exists(), "{} is not there: `make test` makes it", made.display());
+    made
+}
+
 /// All the hosts, by number, as /etc/hosts has them.
 const NAMES: [&str; 5] = ["ctl", "store", "build1", "build2", "client"];
 
@@ -174,6 +184,7 @@ impl Host {
             .arg(format!("--network-namespace-path=/run/netns/{}", self.space))
             .arg(format!("--bind={}:/srv", self.folder.path().join("srv").display()))
             .arg(format!("--bind-ro={repository}"))
+            .arg(format!("--bind-ro={}:{MINI_DISTRO}", mini_distro().display()))
             .args(self.has_program.then(|| format!("--bind-ro={BINARY}:/usr/local/bin/reimzul")))
             .arg("--directory")
             .arg(self.folder.path().join("root"))
