@@ -346,6 +346,8 @@ impl Crew {
         }
     }
 
+    /// Whether any of ours has work. What the outbox hands on is in the queue before it leaves the outbox, so a look at
+    /// the queue follows.
     async fn is_busy(&self) -> bool {
         let works_from = |role: Role, tube: &str| match role {
             Role::Worker | Role::Irc | Role::MqttSub => false,
@@ -354,13 +356,13 @@ impl Crew {
             Role::Signer => sign::is_tube(tube),
         };
         let is_ours = |tube: &str| self.others.iter().any(|(role, _)| works_from(*role, tube));
-        let Ok(stats) = self.site.queue.stats().await else { return false };
         // Signatures by a key that is elsewhere are nobody's here.
         let waits = |stats: &TubeStats| {
             is_ours(&stats.tube) && stats.watching > 0 && stats.ready + stats.reserved > 0
         };
-        let undelivered = is_ours(NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
-        undelivered || stats.iter().any(waits)
+        let queued = async || self.site.queue.stats().await.is_ok_and(|stats| stats.iter().any(waits));
+        let undelivered = async || is_ours(NOTIFY) && self.site.outbox.due_now().await.unwrap_or(false);
+        queued().await || undelivered().await || queued().await
     }
 }
 

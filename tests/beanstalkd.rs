@@ -195,6 +195,8 @@ async fn roles_outlive_a_server_that_is_not_there_yet_and_one_that_dies() {
     let site = root.site();
     let first = site.submit(&srpm("hello", 1)).await;
     assert_eq!(site.result(&first).await.event.status, Status::Success);
+    roles.until_it_says("is back");
+    roles.forget();
     server.kill();
     roles.until_it_says("trying until it is back");
     server.begin();
@@ -222,6 +224,32 @@ async fn the_servers_own_limit_counts_and_is_told() {
     assert!(ran.code != 0 && ran.err.contains("is too large for tube"), "{ran:?}");
 }
 
+/// A list that lacks a job would have `prune` take what that job needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_held_is_listed_whatever_is_put_meanwhile() {
+    let server = Beanstalkd::start();
+    let queue = open(server.port(), "n");
+    queue.put(vec![job("held")]).await.unwrap();
+    let (held, _lease) = take(&queue, SOON).await.unwrap();
+    let putting = tokio::spawn({
+        let queue = open(server.port(), "p");
+        async move {
+            loop {
+                let ids = queue.put(vec![job("new"), job("new"), job("new")]).await.unwrap();
+                for id in ids {
+                    queue.withdraw(id).await.unwrap();
+                }
+            }
+        }
+    });
+    for time in 0..300 {
+        // One that has listed nothing before.
+        let listed = open(server.port(), "l").list(Some("t")).await.unwrap();
+        assert!(listed.iter().any(|entry| entry.id == held.id), "the {time}th time: {listed:?}");
+    }
+    putting.abort();
+}
+
 #[tokio::test]
 async fn why_a_job_was_buried_is_forgotten_once_it_was_kicked() {
     let server = Beanstalkd::start();
@@ -240,7 +268,7 @@ async fn why_a_job_was_buried_is_forgotten_once_it_was_kicked() {
 }
 
 /// Seconds; much less than a build takes.
-const SHORT: Duration = Duration::from_secs(2);
+const SHORT: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_job_with_a_short_time_to_run_is_its_workers_for_as_long_as_its_build_takes() {
@@ -251,7 +279,7 @@ async fn a_job_with_a_short_time_to_run_is_its_workers_for_as_long_as_its_build_
     assert!(site.queue.withdraw(build.job_id).await.unwrap());
     let short = Queue::Beanstalkd(queue(server.port(), "n").with_ttr(SHORT));
     short.put(vec![NewJob::new(arch(), &build.job, PRIORITY)]).await.unwrap();
-    let takes = [("REIMZUL_NULL_ENGINE_SECONDS", "8")];
+    let takes = [("REIMZUL_NULL_ENGINE_SECONDS", "12")];
     let workers = [root.start_with(&["worker"], &takes), root.start_with(&["worker", "notifier"], &takes)];
     let result = site.result(&build).await;
     assert_eq!(result.event.status, Status::Success);

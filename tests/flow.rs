@@ -396,7 +396,7 @@ fn a_worker_killed_in_the_middle_of_a_real_build_is_replaced_and_the_build_is_do
     let first = root.start(&["worker"]);
     root.write(
         "packages/slow.spec",
-        &BROKEN.replace("Name: broken", "Name: slow").replace("%install", "sleep 3\n%install"),
+        &BROKEN.replace("Name: broken", "Name: slow").replace("%install", "sleep 6\n%install"),
     );
     root.write("packages/broken.c", "int main(void) { return 0; }\n");
     let made = Ran::of(
@@ -414,7 +414,9 @@ fn a_worker_killed_in_the_middle_of_a_real_build_is_replaced_and_the_build_is_do
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let building = || {
         let logs = root.files("results").into_iter().filter(|file| file.ends_with("build.log"));
-        logs.map(|log| root.read(log)).any(|log| log.contains("sleep 3")).then_some(())
+        // It may have gone since it was listed.
+        let mut texts = logs.map(|log| std::fs::read_to_string(root.join(log)).unwrap_or_default());
+        texts.any(|text| text.contains("sleep 6")).then_some(())
     };
     runtime.block_on(eventually("the build's start", async || building()));
     first.kill();

@@ -46,9 +46,9 @@ impl Farm {
         assert_eq!(look().await, wanted);
     }
 
-    /// The shortest time to run that the engine knows, beyond none.
+    /// A short time to run. The server's is the job's, whoever takes it.
     fn short(&self) -> Duration {
-        if self.server.is_some() { Duration::from_secs(1) } else { Duration::from_millis(300) }
+        if self.server.is_some() { Duration::from_secs(4) } else { Duration::from_millis(300) }
     }
 
     fn with_ttr(self, ttr: Duration) -> Farm {
@@ -188,7 +188,7 @@ async fn a_waiting_reserve_sees_another_handles_put(farm: Farm) {
     other.put(vec![job("t", "news")]).await.unwrap();
     let (job, _lease) = waiting.await.unwrap().unwrap();
     assert_eq!(text(&job), "news");
-    assert!(begun.elapsed() < SOON / 10, "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
 }
 
 async fn a_waiting_reserve_sees_another_processes_put(farm: Farm) {
@@ -201,7 +201,7 @@ async fn a_waiting_reserve_sees_another_processes_put(farm: Farm) {
     let begun = Instant::now();
     let (job, _lease) = waiting.await.unwrap().unwrap();
     assert_eq!(text(&job), "news");
-    assert!(begun.elapsed() < SOON / 10, "it took {:?}", begun.elapsed());
+    assert!(begun.elapsed() < SOON, "it took {:?}", begun.elapsed());
 }
 
 async fn a_waiting_reserve_ends_when_told_to_stop(farm: Farm) {
@@ -219,14 +219,13 @@ async fn a_waiting_reserve_ends_when_told_to_stop(farm: Farm) {
 
 async fn a_delayed_job_comes_later(farm: Farm) {
     let queue = farm.open();
-    let delay = Duration::from_millis(800);
-    queue.put(vec![job("t", "later").delayed(delay)]).await.unwrap();
+    let delay = Duration::from_secs(3);
     let begun = Instant::now();
+    queue.put(vec![job("t", "later").delayed(delay)]).await.unwrap();
     assert!(take(&queue, &["t"]).await.is_none());
     assert_eq!(states(&queue).await, [State::Delayed]);
     assert!(wait(&queue, &["t"]).await.is_some());
-    // A little less, since the job was put before the clock was read.
-    assert!(begun.elapsed() >= delay / 2);
+    assert!(begun.elapsed() >= delay, "it came after {:?}", begun.elapsed());
 }
 
 async fn a_released_job_is_there_again_and_counts_no_loss(farm: Farm) {
@@ -243,7 +242,7 @@ async fn a_job_released_with_a_delay_comes_later(farm: Farm) {
     let queue = farm.open();
     queue.put(vec![job("t", "x")]).await.unwrap();
     let (_, lease) = take(&queue, &["t"]).await.unwrap();
-    queue.give_up(&lease, release(Duration::from_millis(800))).await.unwrap();
+    queue.give_up(&lease, release(Duration::from_secs(3))).await.unwrap();
     assert!(take(&queue, &["t"]).await.is_none());
     assert_eq!(queue.list(Some("t")).await.unwrap()[0].reason.as_deref(), Some("not now"));
     let (_, lease) = wait(&queue, &["t"]).await.unwrap();
@@ -306,12 +305,12 @@ async fn a_kicked_job_starts_with_a_clean_slate_and_old_leases_stay_dead(farm: F
 }
 
 async fn a_touch_keeps_a_lease_beyond_its_time(farm: Farm) {
-    let farm = farm.with_ttr(Duration::from_secs(3));
+    let farm = farm.with_ttr(Duration::from_secs(6));
     let (holder, other) = (farm.open(), farm.open());
     holder.put(vec![job("t", "x")]).await.unwrap();
     let (_, lease) = take(&holder, &["t"]).await.unwrap();
     let begun = Instant::now();
-    while begun.elapsed() < Duration::from_secs(4) {
+    while begun.elapsed() < Duration::from_secs(8) {
         holder.touch(&lease).await.unwrap();
         assert!(take(&other, &["t"]).await.is_none(), "it was taken after {:?}", begun.elapsed());
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -517,7 +516,7 @@ async fn the_ledger_balances_however_processes_die(farm: Farm) {
     queue.put((0..JOBS).map(|number| job("work", &format!("p{number}"))).collect()).await.unwrap();
     let mut others: Vec<Other> = (0..4).map(|_| farm.process("hammer")).collect();
     let mut kills = 0;
-    let until = Instant::now() + SOON;
+    let (mut until, mut last) = (Instant::now() + SOON, usize::MAX);
     loop {
         // A number from nowhere special is random enough to hit every line of the loop in time.
         let nap = u64::from(uuid::Uuid::new_v4().as_bytes()[0]) / 4;
@@ -525,6 +524,9 @@ async fn the_ledger_balances_however_processes_die(farm: Farm) {
         let left = states(&queue).await.len();
         if left == 0 {
             break;
+        }
+        if left < last {
+            (until, last) = (Instant::now() + SOON, left);
         }
         assert!(Instant::now() < until, "{left} jobs are left after {kills} kills");
         if kills < 16 {

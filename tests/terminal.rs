@@ -47,8 +47,8 @@ async fn the_first_ctrl_c_on_roles_waits_for_what_they_build_and_says_for_what()
     let root = Root::new();
     let site = root.site();
     let build = site.submit(&srpm("hello", 1)).await;
-    let mut roles = root.start_with(&["worker", "notifier"], &[("REIMZUL_NULL_ENGINE_SECONDS", "2")]);
-    held(&site).await;
+    let mut roles = root.start_with(&["worker", "notifier"], &[("REIMZUL_NULL_ENGINE_SECONDS", "5")]);
+    roles.until_it_says("building mini");
     roles.signal(SIGINT);
     roles.until_it_says(&format!("waiting for 1 package to be built: hello-1.0-1.{}", arch()));
     let (code, said) = roles.ended();

@@ -78,8 +78,12 @@ impl Logs {
     /// Prints what the log has that was not shown yet; the log that is shown may become another one.
     fn show_more(&self, site: &Site, named: &Named, shown: &mut Shown) -> Result<(), Failure> {
         let Some(folder) = named.folder(&site.config.layout) else { return Ok(()) };
-        let name = self.log.clone().unwrap_or_else(|| telling(named, &folder));
         let attempt = attempt(&folder);
+        if shown.attempt == attempt && shown.file.as_ref().is_some_and(|file| !folder.join(file).exists()) {
+            // It is being removed, one log after the other: what is left does not tell more.
+            return Ok(());
+        }
+        let name = self.log.clone().unwrap_or_else(|| telling(named, &folder));
         if shown.file.as_deref() != Some(&name) || shown.attempt != attempt {
             if shown.file.is_some() && shown.attempt != attempt {
                 ui::note("--- another attempt begins ---");

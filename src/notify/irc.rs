@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio_util::sync::CancellationToken;
 
 use super::mqtt::RESULTS;
 use crate::config::{Broker, Config, IrcOptions};
@@ -23,6 +24,8 @@ use crate::sys::tls::{Tls, TlsError};
 /// Between tries to connect; doubled each time.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LAST_WAIT: Duration = Duration::from_secs(300);
+/// How long a role that is told to stop goes on with what it is posting.
+const GRACE: Duration = Duration::from_secs(5);
 /// How many results are remembered, not to be posted again.
 const REMEMBERED: usize = 1000;
 /// How many failed packages one line names.
@@ -76,11 +79,10 @@ impl Poster {
         });
         let mut queue = Queue { messages, waiting: Vec::new(), posted: VecDeque::new() };
         let mut wait = FIRST_WAIT;
-        while !shutdown.is_stopping() {
+        loop {
             let mut is_on = false;
-            let ended = tokio::select! {
-                error = self.stay_on(&mqtt, &mut queue, &mut is_on) => error,
-                () = shutdown.stop().cancelled() => break,
+            let Err(ended) = self.stay_on(&mqtt, &mut queue, &mut is_on, shutdown.stop()).await else {
+                break;
             };
             wait = if is_on { FIRST_WAIT } else { (wait * 2).min(LAST_WAIT) };
             tracing::warn!("{ended}; trying again in {} s", wait.as_secs());
@@ -93,28 +95,43 @@ impl Poster {
         Ok(())
     }
 
-    /// One connection, from its beginning to its end.
-    async fn stay_on(&self, mqtt: &Mqtt, queue: &mut Queue, is_on: &mut bool) -> IrcError {
-        let mut irc = match Irc::connect(&self.irc.server).await {
-            Ok(irc) => irc,
-            Err(error) => return error,
+    /// One connection, from its beginning until it is lost or `stop`.
+    async fn stay_on(
+        &self,
+        mqtt: &Mqtt,
+        queue: &mut Queue,
+        is_on: &mut bool,
+        stop: &CancellationToken,
+    ) -> Result<(), IrcError> {
+        let mut irc = tokio::select! {
+            irc = Irc::connect(&self.irc.server) => irc?,
+            () = stop.cancelled() => return Ok(()),
         };
         *is_on = true;
         tracing::info!("on the IRC server {}", self.irc.server.address);
-        loop {
+        let too_long = async {
+            stop.cancelled().await;
+            tokio::time::sleep(GRACE).await;
+        };
+        tokio::pin!(too_long);
+        while !stop.is_cancelled() {
             if queue.waiting.is_empty() {
                 tokio::select! {
                     message = queue.messages.recv() => queue.waiting.extend(message),
-                    error = irc.stay() => return error,
+                    error = irc.stay() => return Err(error),
+                    () = stop.cancelled() => break,
                 }
             }
             while let Ok(message) = queue.messages.try_recv() {
                 queue.waiting.push(message);
             }
-            if let Err(error) = self.post(mqtt, queue, &mut irc).await {
-                return error;
+            // What was posted and not acknowledged would be posted again.
+            tokio::select! {
+                posted = self.post(mqtt, queue, &mut irc) => posted?,
+                () = &mut too_long => break,
             }
         }
+        Ok(())
     }
 
     /// Posts all that waits, and acknowledges it.

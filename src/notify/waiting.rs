@@ -4,7 +4,7 @@
 //! it may have been put aside, dropped, or been an old worker's.
 
 use crate::model::{BuildJob, Event};
-use crate::queue::{NOTIFY, NewJob, PRIORITY_FOLLOW_UP, Queue, QueueError, TubeStats, WAITING};
+use crate::queue::{NOTIFY, NewJob, PRIORITY_FOLLOW_UP, Queue, QueueError, State, TubeStats, WAITING};
 use crate::sys::process::node_name;
 
 /// Jobs that could not be taken out of the queue.
@@ -25,6 +25,11 @@ pub async fn fail_followers(queue: &Queue, event: &Event) -> Result<(), WaitingE
     for entry in queue.list(Some(WAITING)).await? {
         let Ok(job) = serde_json::from_slice::<BuildJob>(&entry.body) else { continue };
         let Some(told) = told(&job, event) else { continue };
+        // Who looks at it may be about to tell of it as well.
+        if entry.state == State::Reserved {
+            held += 1;
+            continue;
+        }
         // First: who dies in between tells of it again.
         queue.put(vec![NewJob::new(NOTIFY, &told, PRIORITY_FOLLOW_UP)]).await?;
         held += usize::from(!queue.withdraw(entry.id).await?);

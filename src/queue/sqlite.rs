@@ -27,7 +27,8 @@ use statements::{
 
 /// How soon a put by another process is seen. Our own process's are seen at once.
 const POLL: Duration = Duration::from_millis(25);
-/// How often a waiting process looks for dead owners and for time that has run out.
+/// How often a waiting process looks for dead owners and for time that has run out, half as much more or less: the same
+/// one must not be first each time that a job is put off, for it may be who left the job to others.
 const CARE: Duration = Duration::from_millis(500);
 
 /// A process's handle on the embedded queue.
@@ -127,7 +128,7 @@ impl Queue {
 
     /// Returns when somebody has committed, when it is time to care for the lost, or at `until`.
     async fn changed(&self, seen: Option<i64>, until: Instant) {
-        let until = until.min(Instant::now() + CARE);
+        let until = until.min(Instant::now() + CARE.mul_f64(0.5 + fastrand::f64()));
         while Instant::now() < until {
             tokio::time::sleep(POLL.min(until.saturating_duration_since(Instant::now()))).await;
             let version = self.database.version();

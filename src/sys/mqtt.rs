@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use super::net::{self, Address, NetError};
-use super::tls::{self, Tls, TlsFiles};
+use super::tls::{self, Tls};
 
 /// How long the broker has to connect us, or to acknowledge a message.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -109,7 +109,7 @@ impl Mqtt {
         events.set_network_options(network);
         let serving = Serving {
             address: options.address.clone(),
-            files: options.tls.files().clone(),
+            tls: options.tls,
             subscriptions: options.subscriptions,
             hello: options.hello,
             client: client.clone(),
@@ -228,7 +228,7 @@ fn mqtt_options(options: &Options) -> MqttOptions {
 /// The task behind a client.
 struct Serving {
     address: Address,
-    files: TlsFiles,
+    tls: Tls,
     subscriptions: Vec<String>,
     hello: Option<String>,
     client: AsyncClient,
@@ -257,7 +257,7 @@ impl Serving {
                 Ok(_) => {}
                 Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => return,
                 Err(error) => {
-                    self.is_down(&self.told(&error));
+                    self.is_down(&self.told(&error).await);
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LAST_WAIT);
                 }
@@ -314,8 +314,15 @@ impl Serving {
         let _ = self.messages.send(message);
     }
 
-    fn told(&self, error: &ConnectionError) -> String {
-        match (tls::find(error, &self.files), error) {
+    async fn told(&self, error: &ConnectionError) -> String {
+        // In TLS 1.3 a server refuses our certificate after the handshake, and who writes meanwhile sees no more of it
+        // than a cut. Who only reads is told.
+        if is_cut(error)
+            && let Err(NetError::Tls { source, .. }) = net::probe(&self.address, &self.tls).await
+        {
+            return source.to_string();
+        }
+        match (tls::find(error, self.tls.files()), error) {
             (Some(told), _) => told.to_string(),
             (None, ConnectionError::ConnectionRefused(code)) => {
                 format!("it refuses us ({code:?}); is our certificate known to it?")
@@ -327,6 +334,16 @@ impl Serving {
             (None, error) => error.to_string(),
         }
     }
+}
+
+/// Whether the other side has ended the connection without a word.
+fn is_cut(error: &(dyn std::error::Error + 'static)) -> bool {
+    use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    let mut causes = std::iter::successors(Some(error), |cause| cause.source());
+    causes.any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>();
+        io.is_some_and(|io| matches!(io.kind(), BrokenPipe | ConnectionAborted | ConnectionReset))
+    })
 }
 
 /// Whether messages can be published on it (MQTT 3.1.1, section 4.7). One that begins with `$` is the broker's own.

@@ -111,7 +111,7 @@ pub(super) async fn secure(address: &Address, tls: &Tls, tcp: TcpStream) -> Resu
 /// Connects through TLS only to see whether that goes well. In TLS 1.3 a server refuses our certificate after the
 /// handshake, so it is given a moment to do that.
 pub async fn probe(address: &Address, tls: &Tls) -> Result<(), NetError> {
-    const MOMENT: Duration = Duration::from_millis(500);
+    const MOMENT: Duration = Duration::from_secs(1);
     let mut stream = connect(address, Some(tls)).await?;
     match tokio::time::timeout(MOMENT, stream.read(&mut [0; 1])).await {
         Ok(Err(error)) if error.kind() != std::io::ErrorKind::UnexpectedEof => {

@@ -77,7 +77,9 @@ impl Fleet {
     fn history(&self) -> BTreeMap<String, Vec<Value>> {
         let mut found: BTreeMap<String, Vec<Value>> = BTreeMap::new();
         let mut add = |status: &str| {
-            let said = self.ctl.reimzul(&["--json", "query", "-s", status]).ok().json();
+            let said = self.ctl.reimzul(&["--json", "query", "-s", status]);
+            // Its MongoDB may be starting.
+            let said = if said.code == 0 { said.json() } else { Value::Null };
             for document in said.as_array().into_iter().flatten() {
                 found
                     .entry(document["build_id"].as_str().unwrap_or_default().into())

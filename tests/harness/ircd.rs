@@ -125,7 +125,8 @@ database {{ }};
         let user = Reader::join(self.port, "reimzul", &[]);
         eventually("an account", async || {
             user.put(&format!("PRIVMSG NickServ :REGISTER {password} a@example.org"));
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            // More often than once a second is a flood to the server.
+            tokio::time::sleep(Duration::from_millis(1100)).await;
             user.lines().iter().any(|line| line.contains("now registered")).then_some(())
         })
         .await;

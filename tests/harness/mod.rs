@@ -208,6 +208,8 @@ pub struct Process {
     child: Child,
     lines: Receiver<String>,
     said: String,
+    /// How much of that is not looked at any more.
+    forgotten: usize,
 }
 
 impl Process {
@@ -226,7 +228,7 @@ impl Process {
                 }
             }
         });
-        Process { child, lines, said: String::new() }
+        Process { child, lines, said: String::new(), forgotten: 0 }
     }
 
     pub fn id(&self) -> u32 {
@@ -236,7 +238,7 @@ impl Process {
     /// Waits until it has logged a line with `part` in it.
     pub fn until_it_says(&mut self, part: &str) {
         let until = Instant::now() + SOON;
-        while !self.said.contains(part) {
+        while !self.said[self.forgotten..].contains(part) {
             let left = until.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
@@ -246,6 +248,11 @@ impl Process {
                 Err(error) => panic!("it never said '{part}' ({error}), but:\n{}", self.said),
             }
         }
+    }
+
+    /// What it has said is not looked at any more.
+    pub fn forget(&mut self) {
+        self.forgotten = self.said.len();
     }
 
     pub fn signal(&self, signal: nix::sys::signal::Signal) {
@@ -277,8 +284,11 @@ impl Process {
         (status.code(), std::mem::take(&mut self.said) + &rest.join("\n"))
     }
 
-    /// SIGTERM, and a good end.
-    pub fn stop(self) {
+    /// SIGTERM to roles, and a good end.
+    pub fn stop(mut self) {
+        // From then on the signal does not end it as it would end any program.
+        self.forgotten = 0;
+        self.until_it_says("running ");
         self.terminate();
         let (code, said) = self.ended();
         assert_eq!(code, Some(0), "{said}");
@@ -334,12 +344,22 @@ impl Ask for Site {
     }
 
     async fn quiet(&self) {
-        eventually("an idle queue", async || {
+        let left = async || {
             let jobs = self.queue.list(None).await.unwrap();
-            let busy = jobs.iter().any(|job| job.state != State::Buried);
-            (!busy && self.outbox.waiting().await.unwrap().is_empty()).then_some(())
-        })
-        .await;
+            let undelivered = self.outbox.waiting().await.unwrap();
+            let jobs = jobs.iter().filter(|job| job.state != State::Buried).count();
+            (jobs, undelivered.iter().map(|sink| sink.waiting + sink.buried).sum::<u64>())
+        };
+        let (mut last, mut until) = (left().await, Instant::now() + SOON);
+        // Twice: between two looks a job may go from the one to the other.
+        while last != (0, 0) || left().await != (0, 0) {
+            assert!(Instant::now() < until, "waited in vain for an idle queue: {last:?} are left");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            let now = left().await;
+            if now != last {
+                (last, until) = (now, Instant::now() + SOON);
+            }
+        }
     }
 }
 
@@ -391,8 +411,7 @@ pub fn srpm(name: &str, release: u32) -> PathBuf {
     let spec = work.path().join(format!("{name}.spec"));
     std::fs::write(&spec, spec_text(name, release)).unwrap();
     rpmbuild(&["-bs"], work.path(), &spec);
-    // By a rename, since tests that run beside this one look for it too.
-    std::fs::rename(work.path().join(path.file_name().unwrap()), &path).unwrap();
+    keep(&work.path().join(path.file_name().unwrap()), &path);
     path
 }
 
@@ -408,8 +427,15 @@ pub fn binary_rpm(name: &str) -> PathBuf {
     let spec = work.path().join(format!("{name}.spec"));
     std::fs::write(&spec, spec_text(name, 1)).unwrap();
     rpmbuild(&["-bb"], work.path(), &spec);
-    std::fs::rename(work.path().join("noarch").join(path.file_name().unwrap()), &path).unwrap();
+    keep(&work.path().join("noarch").join(path.file_name().unwrap()), &path);
     path
+}
+
+/// In one step, since tests that run beside this one look for it too; whose was first stays, for they differ.
+fn keep(made: &Path, path: &Path) {
+    if let Err(error) = std::fs::hard_link(made, path) {
+        assert_eq!(error.kind(), std::io::ErrorKind::AlreadyExists, "{}: {error}", path.display());
+    }
 }
 
 /// The one binary RPM that a spec makes, built below `work`.

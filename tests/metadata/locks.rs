@@ -9,7 +9,8 @@ use crate::harness::{Root, eventually, listed, target};
 use crate::rpms;
 
 /// What stands in for createrepo_c notes each target that it begins with; tells when it meets another one at work on the
-/// same; and does not go on as long as the target's name is the name of a file in `hold/`.
+/// same; and does not go on as long as the target's name is the name of a file in `hold/`. What it runs meanwhile may live
+/// longer, and must not hold its lock.
 const WATCHED: &str = r#"
 for tree; do :; done
 name=${tree##*/}
@@ -17,7 +18,7 @@ cd "${0%/*}/.." && mkdir -p busy hold
 exec 9> "busy/$name"
 flock --nonblock 9 || echo "$name" >> met
 echo "$name" >> begun
-while [ -e "hold/$name" ]; do sleep 0.02; done
+while [ -e "hold/$name" ]; do sleep 0.02 9>&-; done
 exec "$real" "$@"
 "#;
 

@@ -54,7 +54,7 @@ fn a_server_that_is_not_there_is_told() {
     let at = format!("127.0.0.1:{}", server.port());
     refused(&check(&url, ""), &["cannot be reached", &at, "Connection refused", "is it running"]);
     server.begin();
-    let good = check(&url, "");
+    let good = check(&server.url(), "");
     assert_eq!(good.code, 0, "{good:?}");
     assert!(said(&good).contains(&format!("MongoDB at {at}, database t")), "{good:?}");
 }
@@ -183,10 +183,11 @@ fn tls_works_with_certificates_of_both_sides_and_says_why_it_does_not() {
         ["ca.crt", "client.crt", "client.key", "client.pem"].map(|file| ours.path(file));
 
     let server = tls_server(&ours, "server");
-    let url = format!("{}?tls=true&serverSelectionTimeoutMS=1500", server.url());
-    let two = check(&url, &format!("ca_cert = {ca}\ntls_cert = {cert}\ntls_key = {key}"));
+    let patient = format!("{}?tls=true", server.url());
+    let url = format!("{patient}&serverSelectionTimeoutMS=1500");
+    let two = check(&patient, &format!("ca_cert = {ca}\ntls_cert = {cert}\ntls_key = {key}"));
     assert_eq!(two.code, 0, "{two:?}");
-    let one = check(&url, &format!("ca_cert = {ca}\ntls_cert = {pem}"));
+    let one = check(&patient, &format!("ca_cert = {ca}\ntls_cert = {pem}"));
     assert_eq!(one.code, 0, "{one:?}");
 
     let others = theirs.path("ca.crt");

@@ -42,6 +42,7 @@ async fn a_result_is_a_line_in_the_channels_of_its_target_and_outcome_through_tl
     );
     let mut role = root.start(&["irc"]);
     role.until_it_says("on the IRC server");
+    role.until_it_says("connected to the MQTT broker");
     let (client, _) = broker.client("notifier", &[]);
     let mut failed = fields("hello", "Failed");
     failed["url"] = json!("http://b/\r\nQUIT");
@@ -109,6 +110,7 @@ async fn many_results_at_once_are_one_line_and_a_taken_name_or_a_kick_is_no_end(
     let reader = Reader::join(server.port, "reimzul", &["#mini"]);
     let mut role = root.start(&["irc"]);
     role.until_it_says("on the IRC server");
+    role.until_it_says("connected to the MQTT broker");
     let (client, _) = broker.client("notifier", &[]);
     for number in 0..200 {
         publish(&client, &fields(&format!("p{number}"), if number == 7 { "Failed" } else { "Success" }))
@@ -152,6 +154,7 @@ async fn no_more_lines_go_at_once_than_a_server_bears_that_throws_out_who_floods
     reader.put(&format!("JOIN {}", names.join(",")));
     let mut role = root.start(&["irc"]);
     role.until_it_says("on the IRC server");
+    role.until_it_says("connected to the MQTT broker");
     let (client, _) = broker.client("notifier", &[]);
     publish(&client, &fields("hello", "Success")).await;
     for channel in names {

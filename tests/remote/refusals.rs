@@ -275,6 +275,7 @@ async fn ten_thousand_random_messages_do_nothing() {
             while let Ok(answer) = talk.answers.try_recv() {
                 talk.mqtt.acknowledge(&answer);
             }
+            eventually("a verdict on each", async || (talk.stand.audited() > number).then_some(())).await;
         }
     }
     // It lives, and does what it is there for.

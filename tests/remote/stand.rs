@@ -177,8 +177,19 @@ impl Stand {
 
     /// The audit log, line by line.
     pub fn audit(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.root.join("log/requests.log")).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let text = self.audit_log();
+        // The last line may be half written.
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        whole.map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    /// How many lines it has.
+    pub fn audited(&self) -> usize {
+        self.audit_log().matches('\n').count()
+    }
+
+    fn audit_log(&self) -> String {
+        std::fs::read_to_string(self.root.join("log/requests.log")).unwrap_or_default()
     }
 }
 

@@ -52,7 +52,7 @@ impl Build {
             .map(|rpm| {
                 let file = rpm.file_name().unwrap().to_string_lossy().into_owned();
                 std::fs::copy(rpm, folder.join(&file)).unwrap();
-                let (sha256, size) = fs::sha256(rpm).unwrap();
+                let (sha256, size) = fs::sha256(&folder.join(&file)).unwrap();
                 json!({"nevra": file.trim_end_matches(".rpm"), "file": file, "size": size, "sha256": sha256})
             })
             .collect();

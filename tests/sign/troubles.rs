@@ -99,7 +99,7 @@ async fn a_key_that_has_expired_signs_nothing_and_its_orders_wait() {
 async fn an_agent_that_hangs_makes_the_order_wait_and_stats_say_why() {
     let key = key(Kind::Ed25519);
     let home = Home::with(&key);
-    let root = farm(&format!("key = gpg:{}\ntimeout = 1", key.fingerprint));
+    let root = farm(&format!("key = gpg:{}\ntimeout = 5", key.fingerprint));
     // It hangs for as long as a file is there, as an agent does that waits for a person.
     let hung = root.join("hung");
     root.write("hung", "");
@@ -118,7 +118,7 @@ async fn an_agent_that_hangs_makes_the_order_wait_and_stats_say_why() {
     let (tube, _) = reason(&site, State::Delayed).await;
     assert_eq!(tube, format!("sign-{}", key.id()));
     let stats = root.run(&["stats"]).ok().out;
-    assert!(stats.contains("is delayed: not signed: gpg did not answer within 1 s"), "{stats}");
+    assert!(stats.contains("is delayed: not signed: gpg did not answer within 5 s"), "{stats}");
     assert_eq!(published(&root), Vec::<String>::new());
     std::fs::remove_file(hung).unwrap();
     let order = site.queue.list(Some(&tube)).await.unwrap().pop().unwrap();

@@ -18,7 +18,7 @@ use crate::harness::{Root, SOON, record};
 
 const TUBE: &str = "x86_64";
 /// Longer than it takes to get as far as the place, and soon over.
-const TTR: Duration = Duration::from_secs(6);
+const TTR: Duration = Duration::from_secs(15);
 const RPM: &str = "hello-1-1.x86_64.rpm";
 
 /// A queue with one job, and a store.

@@ -1,10 +1,12 @@
 //! A job's whole way: source over HTTPS, results over rsync through TLS, with cuts in the middle of both.
 
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::Ordering;
 
 use crate::fleet::{self, Ca, free_port, write};
 use crate::harness::{Ask, BINARY, Process, Root, record, srpm};
+use reimzul::queue::State;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_reaches_the_store_though_both_ways_are_cut() {
@@ -45,6 +47,12 @@ async fn a_build_reaches_the_store_though_both_ways_are_cut() {
     assert_eq!(root.files("results"), Vec::<String>::new());
 }
 
+/// By a process of its own: a child that another test begins meanwhile would hold a file of ours open for writing, and such
+/// a program cannot be run (execve(2), ETXTBSY).
+fn copy_program(to: &Path) {
+    assert!(Command::new("cp").arg(BINARY).arg(to).status().unwrap().success());
+}
+
 /// An upgrade replaces the program under those that run; rsync still has to find it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_whose_program_was_replaced_goes_on_uploading() {
@@ -64,7 +72,7 @@ async fn a_worker_whose_program_was_replaced_goes_on_uploading() {
         ),
     );
     let (program, new) = (root.join("reimzul"), root.join("reimzul.new"));
-    std::fs::copy(BINARY, &program).unwrap();
+    copy_program(&program);
     let mut command = Command::new(&program);
     let usual = root.command(&["run", "worker", "notifier"]);
     command.args(usual.get_args());
@@ -76,7 +84,7 @@ async fn a_worker_whose_program_was_replaced_goes_on_uploading() {
     }
     let mut worker = Process::start(command);
     worker.until_it_says("running");
-    std::fs::copy(BINARY, &new).unwrap();
+    copy_program(&new);
     std::fs::rename(&new, &program).unwrap();
 
     let site = root.site();
@@ -191,6 +199,10 @@ async fn a_full_store_publishes_nothing_and_what_was_built_is_sent_when_there_is
     assert!(!store.join(format!("bstore/repo/{}/build.json", submitted.path)).exists());
 
     std::fs::remove_file(disk.0.join("full")).unwrap();
+    crate::harness::eventually("it is put aside", async || {
+        site.queue.list(None).await.unwrap().iter().any(|job| job.state == State::Buried).then_some(())
+    })
+    .await;
     root.run(&["kick", &submitted.path.to_string()]).ok();
     let place = store.join(format!("bstore/repo/{}", submitted.path));
     crate::harness::eventually("it is sent", async || place.join("build.json").exists().then_some(())).await;

@@ -93,7 +93,7 @@ impl Plan {
     /// What our own TLS finds wrong with the certificates, which the driver does not tell; none where that is nothing,
     /// or where the URL asks for no TLS.
     pub async fn look_closer(&self) -> Option<TlsError> {
-        const PATIENCE: Duration = Duration::from_secs(2);
+        const PATIENCE: Duration = Duration::from_secs(5);
         let parsed = ConnectionString::parse(self.url.as_str()).ok()?;
         let (Some(Tls::Enabled(with)), HostInfo::HostIdentifiers(hosts)) = (parsed.tls, parsed.host_info)
         else {

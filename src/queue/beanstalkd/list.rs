@@ -69,14 +69,13 @@ impl Queue {
     }
 
     async fn scan(&self) -> Result<Vec<(u64, Dictionary)>, QueueError> {
-        let stats = self.statistics(Command::Stats).await?.unwrap_or_default();
-        let states = ["ready", "reserved", "delayed", "buried"];
-        let wanted: u64 = states.iter().map(|state| number(&stats, &format!("current-jobs-{state}"))).sum();
-        if wanted == 0 {
+        if self.count().await?.1 == 0 {
             return Ok(Vec::new());
         }
         // One that drains takes no probe.
         let newest = self.newest_id().await.unwrap_or_default();
+        // Counted after that, so that every job below the newest that is still there is among them.
+        let (stats, wanted) = self.count().await?;
         let server = stats.get("id").cloned().unwrap_or_default();
         let mut known = self.landmarks().await?;
         let oldest = self.seen_up_to(&server, &mut known).max(newest.saturating_sub(self.deepest));
@@ -95,6 +94,14 @@ impl Queue {
             *locked(&self.shared.seen) = Seen { server, newest, there: found.keys().copied().collect() };
         }
         Ok(found.into_iter().collect())
+    }
+
+    /// What the server says of itself, and how many jobs it has.
+    async fn count(&self) -> Result<(Dictionary, u64), QueueError> {
+        let stats = self.statistics(Command::Stats).await?.unwrap_or_default();
+        let states = ["ready", "reserved", "delayed", "buried"];
+        let jobs = states.iter().map(|state| number(&stats, &format!("current-jobs-{state}"))).sum();
+        Ok((stats, jobs))
     }
 
     /// Adds what was there when it was last looked for, and says below which id there is nothing else.
