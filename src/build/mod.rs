@@ -166,8 +166,10 @@ impl Worker {
         }
         let losses = under.delivery.job.losses();
         if losses >= LOSSES {
-            let said = format!("its worker vanished {losses} times in the middle of it");
-            return self.put_aside(&order, Failure::new(Class::Lost, "build", said)).await;
+            let said = format!(
+                "its worker vanished {losses} times in the middle of it, or was cut off from the queue for too long"
+            );
+            return self.put_aside(&order, under.delivery, Failure::new(Class::Lost, "build", said)).await;
         }
         let mut ends = self.build_together(&order.together, under).await?;
         if let Some(last) =
@@ -266,10 +268,12 @@ impl Worker {
         job.tried.push(self.config.node.clone());
         job.last_failure = Some(failure.clone());
         if job.tried.len() >= self.config.tries {
-            return self.put_aside(order, failure).await;
+            return self.put_aside(order, delivery, failure).await;
         }
         let delay = self.config.retry_delay;
         tracing::warn!("{}: {failure}; trying again in {} s", order.together[0].path, delay.as_secs());
+        // Whose lease is lost has nothing to say: the job is another's by now, and would be there twice.
+        self.queue.touch(&delivery.lease).await?;
         let again = NewJob::new(job.arch.tube(), &job, delivery.job.priority).delayed(delay);
         self.queue.put(vec![again]).await?;
         Ok(Verdict::Done)
@@ -282,14 +286,29 @@ impl Worker {
     }
 
     /// Tells of every build of the order without a result that it has failed.
-    async fn put_aside(&self, order: &Order, failure: Failure) -> Result<Verdict, QueueError> {
+    async fn put_aside(
+        &self,
+        order: &Order,
+        delivery: &Delivery,
+        failure: Failure,
+    ) -> Result<Verdict, QueueError> {
         let mut verdict = Verdict::Done;
         for task in order.together.iter().chain(&order.after) {
-            let told = if let Ok(Some(record)) = self.committed(task).await {
-                report::follow_ups(&record.event)
-            } else {
-                verdict = Verdict::Bury { reason: failure.to_string() };
-                vec![report::notify(&task.event(&self.config.node, Status::Failed, Some(failure.clone())))]
+            let told = match self.committed(task).await {
+                Ok(Some(record)) => report::follow_ups(&record.event),
+                // It may have a result, and that be a success.
+                Err(error) if error.is_away() => {
+                    let delay = self.patience(delivery.job.releases);
+                    return Ok(Verdict::Release { delay, reason: error.to_string() });
+                }
+                Ok(None) | Err(_) => {
+                    verdict = Verdict::Bury { reason: failure.to_string() };
+                    vec![report::notify(&task.event(
+                        &self.config.node,
+                        Status::Failed,
+                        Some(failure.clone()),
+                    ))]
+                }
             };
             self.queue.put(told).await?;
         }

@@ -91,9 +91,10 @@ fn told(error: &HttpError) -> Failure {
     Failure::new(class, "fetch", error.to_string()).retried(!error.is_final())
 }
 
-/// Sources, halves of them and locks. Best effort; a lock that somebody holds is young.
+/// Sources and halves of them; best effort. Locks are empty, and one that went would be had by two.
 fn forget_old(cache: &std::path::Path) {
-    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten() {
+    let is_lock = |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|end| end == "lock");
+    for entry in std::fs::read_dir(cache).into_iter().flatten().flatten().filter(|entry| !is_lock(entry)) {
         let age =
             entry.metadata().and_then(|found| found.modified()).map(|at| at.elapsed().unwrap_or_default());
         if age.is_ok_and(|age| age > KEPT) {

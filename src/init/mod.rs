@@ -115,6 +115,10 @@ pub fn write(files: &[Planned]) -> Result<(), FileError> {
     for file in files.iter().filter(|file| file.state != State::Same) {
         fs::make_dir(file.path.parent().unwrap_or(Path::new("/")))?;
         fs::write_whole(&file.path, file.text.as_bytes())?;
+        // Whatever the umask of who runs this: services that are not root read them. systemd-tmpfiles closes the one
+        // that may hold passwords.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+        std::fs::set_permissions(&file.path, open).map_err(FileError::at("make readable", &file.path))?;
     }
     Ok(())
 }

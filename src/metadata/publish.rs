@@ -30,6 +30,7 @@ pub struct State<'a> {
 /// Switches `tree` to `state`, whose files are in `tree/repodata` already. Durable when it returns.
 pub fn switch(tree: &Path, state: &State) -> Result<(), FileError> {
     let live = tree.join("repodata");
+    keep_former(&live, state.number)?;
     fs::write_whole(&live.join(kept_name(state.number, REPOMD)), state.repomd)?;
     let kept_signature = live.join(kept_name(state.number, SIGNATURE));
     match state.signature {
@@ -40,6 +41,17 @@ pub fn switch(tree: &Path, state: &State) -> Result<(), FileError> {
         rename(&live, state.number)
     } else {
         exchange(tree, &live, state)
+    }
+}
+
+/// A state that another program made is kept, too, for who is in the middle of a download.
+fn keep_former(live: &Path, next: u64) -> Result<(), FileError> {
+    let Ok(text) = std::fs::read(live.join(REPOMD)) else { return Ok(()) };
+    let Ok(former) = Repomd::parse(&text) else { return Ok(()) };
+    let kept = |number| live.join(kept_name(number, REPOMD));
+    match former.revision {
+        Some(number) if number == next || kept(number).exists() => Ok(()),
+        number => link(&live.join(REPOMD), &kept(number.filter(|number| *number < next).unwrap_or(next - 1))),
     }
 }
 

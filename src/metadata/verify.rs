@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::incremental::{self, Trust};
-use super::package::Kind;
+use super::package::{self, Kind};
 use super::repomd::Repomd;
 use super::{Locked, MetadataError, Repository, Sign, Wanted, blocking, createrepo, excluded};
 use crate::config::RepoEngine;
 use crate::sys::fs::{self, FileError};
+use crate::sys::rpm::Stat;
 
 /// What a comparison came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,7 +121,10 @@ impl Locked {
         let from = tree.clone();
         let packages = blocking(move || {
             let (mut packages, _) = excluded::sort_out(&from, all()?);
-            packages.retain(|file| !known.iter().any(|one| one.file == *file));
+            // Unless it can be listed by now.
+            let is_left_out =
+                |file: &PathBuf| known.iter().any(|one| one.file == *file) && !is_good(&from, file);
+            packages.retain(|file| !is_left_out(file));
             Ok(packages)
         })
         .await?;
@@ -133,6 +137,12 @@ impl Locked {
         })
         .await
     }
+}
+
+/// Whether the built-in engine would list a file.
+fn is_good(tree: &Path, file: &Path) -> bool {
+    let read = |stat| package::read(tree, file.to_str()?, stat, None).ok();
+    Stat::of(&tree.join(file)).ok().and_then(read).is_some()
 }
 
 /// In the cache of a repository for which the built-in engine was found to be wrong: the version of this program.
@@ -191,15 +201,25 @@ fn describe(path: &Path) -> Result<Described, String> {
     let mut reader = Reader::from_reader(BufReader::new(input));
     let mut found = Described::new();
     let (mut said, mut word, mut name) = (String::new(), String::new(), String::new());
+    // Where the last tag begins that is no entry.
+    let mut list = 0;
     let mut buffer = Vec::new();
     loop {
         buffer.clear();
         let event = reader.read_event_into(&mut buffer).map_err(|error| error.to_string())?;
         match event {
-            Event::Start(tag) => begin(&tag, &mut said, &mut word, &mut name),
+            Event::Start(tag) => {
+                list = said.len();
+                begin(&tag, &mut said, &mut word, &mut name);
+            }
             Event::Empty(tag) => {
+                let at = said.len();
                 begin(&tag, &mut said, &mut word, &mut name);
                 said.push_str("</>");
+                // Without `pre` two may be the same.
+                if tag.local_name().as_ref() == ENTRY && said[list..at].contains(&said[at..]) {
+                    said.truncate(at);
+                }
             }
             Event::Text(text) => word.push_str(&text),
             Event::GeneralRef(entity) => {
@@ -212,6 +232,7 @@ fn describe(path: &Path) -> Result<Described, String> {
                 said.push_str("</>");
                 if tag.local_name().as_ref() == "package" {
                     found.entry(std::mem::take(&mut name)).or_default().push(std::mem::take(&mut said));
+                    list = 0;
                 }
             }
             Event::Eof => break,
@@ -223,6 +244,10 @@ fn describe(path: &Path) -> Result<Described, String> {
     }
     Ok(found)
 }
+
+/// A dependency. Which scriptlets make it one that is needed before (`pre`) createrepo_c has come to see otherwise
+/// (1.1.1): that is not compared.
+const ENTRY: &str = "entry";
 
 /// The attributes stand in their own order.
 fn begin(tag: &BytesStart, said: &mut String, word: &mut String, name: &mut String) {
@@ -238,6 +263,7 @@ fn begin(tag: &BytesStart, said: &mut String, word: &mut String, name: &mut Stri
         .attributes()
         .flatten()
         .map(|attribute| (attribute.key.as_ref().to_owned(), value(&attribute.value)))
+        .filter(|(key, _)| (local, key.as_str()) != (ENTRY, "pre"))
         .collect();
     attributes.sort();
     said.push('<');

@@ -102,6 +102,9 @@ pub struct Content {
     pub dependencies: String,
 }
 
+/// So many are told in full.
+const MOST_DIFFERENCES: usize = 20;
+
 impl BuildRecord {
     /// How the noarch and source RPMs of this companion build differ from the main arch's, which are the ones that
     /// are published: a sentence each.
@@ -121,7 +124,17 @@ impl BuildRecord {
             };
             Some(format!("{} made for {} {what}", ours.file, self.event.arch))
         });
-        differs.collect()
+        let mut all: Vec<String> = differs.collect();
+        // They travel in events, which have a limit.
+        let more = all.len().saturating_sub(MOST_DIFFERENCES);
+        if more > 0 {
+            all.truncate(MOST_DIFFERENCES);
+            all.push(format!(
+                "{more} more made for {} differ from those made for {}",
+                self.event.arch, main.event.arch
+            ));
+        }
+        all
     }
 }
 

@@ -8,14 +8,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 
 use super::mqtt::RESULTS;
 use crate::config::{Broker, Config, IrcOptions};
 use crate::model::text::plain;
-use crate::model::{Event, Status};
+use crate::model::{Event, SrpmName, Status};
 use crate::shutdown::Shutdown;
 use crate::sys::irc::{BURST, Channel, Irc, IrcError};
 use crate::sys::mqtt::{Message, Mqtt, Options};
@@ -174,9 +174,10 @@ struct Posting {
 impl Posting {
     /// What is no result of ours, or of an old notifier's, is left out.
     fn of(message: &Message) -> Option<Posting> {
-        let fields: Value = serde_json::from_slice(&message.payload).ok()?;
+        let mut fields: Map<String, Value> = serde_json::from_slice(&message.payload).ok()?;
         let url = fields.get("url").and_then(Value::as_str).map(plain);
-        match serde_json::from_value(fields) {
+        complete(&mut fields);
+        match serde_json::from_value(fields.into()) {
             Ok(event) => Some(Posting { event, url }),
             Err(error) => {
                 tracing::warn!("a message on {} is no result: {error}", message.topic.escape_debug());
@@ -196,6 +197,22 @@ impl Posting {
             event.path().label(),
             event.target
         )
+    }
+}
+
+/// What an old notifier leaves out of a result; its name and version stand in its source RPM's.
+fn complete(fields: &mut Map<String, Value>) {
+    let srpm = fields.get("srpm").and_then(Value::as_str).and_then(|srpm| srpm.parse::<SrpmName>().ok());
+    let Some((pkgname, evr)) = srpm.map(|srpm| srpm.split()) else { return };
+    let left_out = [
+        ("pkgname", pkgname.to_string().into()),
+        ("evr", evr.to_string().into()),
+        ("disttag", "".into()),
+        ("builder_fqdn", "".into()),
+        ("scratch", false.into()),
+    ];
+    for (name, value) in left_out {
+        fields.entry(name).or_insert(value);
     }
 }
 
@@ -234,6 +251,17 @@ mod tests {
             "timestamp": "20261123204406", "url": "http://h/\u{7}x"});
         let url = payload["url"].as_str().map(plain);
         Posting { event: serde_json::from_value(payload).unwrap(), url }
+    }
+
+    #[test]
+    fn an_old_notifiers_result_is_one_too() {
+        let old = serde_json::json!({"srpm": "bash-5.1-2.el9.src.rpm", "status": "Failed", "target": "c9.x86_64",
+            "arch": "x86_64", "timestamp": "20261123204406", "submitter": "kb"});
+        let mut fields = old.as_object().unwrap().clone();
+        complete(&mut fields);
+        let event = serde_json::from_value(fields.into()).unwrap();
+        let line = Posting { event, url: None }.line();
+        assert_eq!(line, "Failed: bash-5.1-2.el9.x86_64 for c9.x86_64, submitted by kb");
     }
 
     #[test]

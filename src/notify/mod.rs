@@ -20,7 +20,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use crate::consumer::{self, Delivery, Handler, Verdict};
-use crate::history::History;
+use crate::history::{History, HistoryError};
 use crate::model::answer::Told;
 use crate::model::text::plain;
 use crate::model::{Builder, Event, Status, builder};
@@ -53,13 +53,18 @@ pub struct Notifier {
 impl Notifier {
     /// Fans out and delivers until told to stop; what is then undelivered stays in the outbox.
     pub async fn run(&self, shutdown: &Shutdown) {
-        let tubes = [NOTIFY, BUILDERS].map(str::to_owned);
+        let (events, signs) = ([NOTIFY.to_owned()], [BUILDERS.to_owned()]);
+        let keeping = Signs(self);
         let mut serving = JoinSet::new();
         for sink in Sink::ALL {
             let (notifier, shutdown) = (self.clone(), shutdown.clone());
             serving.spawn(async move { notifier.serve(sink, &shutdown).await });
         }
-        tokio::join!(consumer::run(&self.queue, &tubes, shutdown, self), serving.join_all());
+        tokio::join!(
+            consumer::run(&self.queue, &events, shutdown, self),
+            consumer::run(&self.queue, &signs, shutdown, &keeping),
+            serving.join_all()
+        );
     }
 
     /// What is to be delivered of an event.
@@ -78,60 +83,72 @@ impl Notifier {
         let delivery = |sink: Sink| Some(NewDelivery { event: event.clone(), sink, delay: delay(&sink)? });
         Sink::ALL.into_iter().filter_map(delivery).collect()
     }
-
-    /// A sign of life is worth no second try: the next one says more.
-    async fn heard_of(&self, delivery: &Delivery) -> Verdict {
-        let kept = match serde_json::from_slice::<Builder>(&delivery.job.body) {
-            Ok(sign) => {
-                self.notice_namesakes(&sign).await;
-                self.history.heard_of(&sign).await.map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = kept {
-            tracing::warn!("a builder's sign of life is not kept: {error}");
-        }
-        Verdict::Done
-    }
-
-    /// Warns when a worker begins under a name that another machine has.
-    async fn notice_namesakes(&self, sign: &Builder) {
-        let Ok(mut known) = self.history.builders().await else { return };
-        if known.iter().any(|other| other.worker == sign.worker) {
-            return;
-        }
-        known.push(sign.clone());
-        if builder::shared_names(&known, sign.time).contains(&sign.builder.as_str()) {
-            tracing::warn!("{}", plain(&builder::told_of_shared(&sign.builder)));
-        }
-    }
 }
 
 impl Handler for Notifier {
     const MOST: usize = 100;
 
     async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
-        let is_event = |delivery: &&Delivery| delivery.job.tube != BUILDERS;
         let event = |delivery: &Delivery| serde_json::from_slice(&delivery.job.body);
-        let events: Vec<Result<Event, serde_json::Error>> =
-            batch.iter().filter(is_event).map(event).collect();
+        let events: Vec<Result<Event, serde_json::Error>> = batch.iter().map(event).collect();
         let good: Vec<NewDelivery> =
             events.iter().flatten().flat_map(|event| self.deliveries(event)).collect();
         let stored = if good.is_empty() { Ok(()) } else { self.outbox.put(good).await };
         let stored = stored.map_err(|error| error.to_string());
-        let mut verdicts = events.into_iter().map(|event| match (event, &stored) {
+        let verdict = |event| match (event, &stored) {
             (Err(error), _) => Verdict::Bury { reason: format!("its body is no event: {error}") },
             (Ok(_), Ok(())) => Verdict::Done,
             (Ok(_), Err(reason)) => Verdict::Release { delay: RETRY, reason: reason.clone() },
-        });
-        let mut all = Vec::new();
-        for delivery in batch {
-            let sign =
-                if is_event(&delivery) { verdicts.next() } else { Some(self.heard_of(delivery).await) };
-            all.extend(sign);
-        }
-        all
+        };
+        events.into_iter().map(verdict).collect()
     }
 }
 
 const RETRY: Duration = Duration::from_secs(1);
+
+/// Keeps builders' signs of life, beside the events: a history that is down holds up none of those.
+struct Signs<'a>(&'a Notifier);
+
+impl Signs<'_> {
+    async fn keep(&self, sign: &Builder) -> Result<(), HistoryError> {
+        self.notice_namesakes(sign).await?;
+        self.0.history.heard_of(sign).await
+    }
+
+    /// Warns when a worker begins under a name that another machine has.
+    async fn notice_namesakes(&self, sign: &Builder) -> Result<(), HistoryError> {
+        let mut known = self.0.history.builders().await?;
+        if known.iter().any(|other| other.worker == sign.worker) {
+            return Ok(());
+        }
+        known.push(sign.clone());
+        if builder::shared_names(&known, sign.time).contains(&sign.builder.as_str()) {
+            tracing::warn!("{}", plain(&builder::told_of_shared(&sign.builder)));
+        }
+        Ok(())
+    }
+}
+
+impl Handler for Signs<'_> {
+    const MOST: usize = 100;
+
+    /// A sign of life is worth no second try: the next one says more. Nor are others, where the history is down.
+    async fn handle(&self, batch: &[Delivery]) -> Vec<Verdict> {
+        let not_kept =
+            |why: &dyn std::fmt::Display| tracing::warn!("a builder's sign of life is not kept: {why}");
+        for delivery in batch {
+            match serde_json::from_slice::<Builder>(&delivery.job.body) {
+                Ok(sign) => match self.keep(&sign).await {
+                    Err(error) if error.is_down() => {
+                        not_kept(&error);
+                        break;
+                    }
+                    Err(error) => not_kept(&error),
+                    Ok(()) => {}
+                },
+                Err(error) => not_kept(&error),
+            }
+        }
+        vec![Verdict::Done; batch.len()]
+    }
+}

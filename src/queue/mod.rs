@@ -94,13 +94,20 @@ pub struct Job {
     pub reserves: u32,
     /// How often it was handed back on purpose.
     pub releases: u32,
+    /// How many of its losses were forgiven since by a kick.
+    pub forgiven: u32,
     /// Tells this delivery from any other of the same job.
     pub mark: String,
 }
 
 impl Job {
-    /// How often a holder of it vanished, or let its time run out.
+    /// How often a holder of it vanished, or let its time run out, since it was kicked.
     pub fn losses(&self) -> u32 {
+        self.vanished().saturating_sub(self.forgiven)
+    }
+
+    /// The same since it was put, as far as that is known.
+    pub fn vanished(&self) -> u32 {
         self.reserves.saturating_sub(1).saturating_sub(self.releases)
     }
 }

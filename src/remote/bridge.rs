@@ -29,6 +29,8 @@ use crate::sys::tls::Tls;
 /// How long a bridge that is told to stop goes on with what is nearly done.
 const GRACE: Duration = Duration::from_secs(20);
 
+const DAY: Duration = Duration::from_secs(86_400);
+
 /// What a bridge works with.
 #[derive(Debug, Clone)]
 pub struct Bridge {
@@ -49,7 +51,6 @@ impl Bridge {
         let Some(_only) = self.turn(shutdown).await? else { return Ok(()) };
         maker.sweep().await;
         let ledger = Ledger::open(&self.config.layout).map_err(|error| error.to_string())?;
-        ledger.forget_old().await.map_err(|error| error.to_string())?;
         let left = ledger.unsettled().await.map_err(|error| error.to_string())?;
         let (mqtt, mut messages) = Mqtt::start(self.options(&broker)?);
         let desk = Arc::new(Desk::new(self, broker, authority, maker, ledger, mqtt, shutdown.clone()));
@@ -58,9 +59,14 @@ impl Bridge {
             let desk = Arc::clone(&desk);
             tasks.spawn(async move { desk.resume(entry).await });
         }
+        let mut days = tokio::time::interval(DAY);
         loop {
             tokio::select! {
                 () = shutdown.stop().cancelled() => break,
+                _ = days.tick() => {
+                    let desk = Arc::clone(&desk);
+                    tasks.spawn(async move { desk.forget_old().await });
+                }
                 Some(message) = messages.recv() => {
                     let desk = Arc::clone(&desk);
                     tasks.spawn(async move { desk.serve(&message).await });
@@ -99,7 +105,8 @@ impl Bridge {
         Ok(Options {
             address: broker.address.clone(),
             tls: Tls::open(&broker.tls).map_err(|error| error.to_string())?,
-            client_id: format!("reimzul-mqtt-sub-{}", self.config.node),
+            // Two bridges of one machine, for a farm each, are in nobody's way.
+            client_id: format!("reimzul-mqtt-sub-{}-{}", self.config.node, broker.topic.replace('/', "-")),
             persistent: true,
             subscriptions: vec![format!("{}/submit/#", broker.topic)],
             hello: Some(hello_topic(&broker.topic)),

@@ -106,6 +106,14 @@ impl Desk {
         self.mqtt.close().await;
     }
 
+    /// Forgets requests and source RPMs that are so old that nobody comes back to them.
+    pub async fn forget_old(&self) {
+        self.maker.forget_old().await;
+        if let Err(error) = self.ledger.forget_old().await {
+            tracing::warn!("old requests are not forgotten: {error}");
+        }
+    }
+
     /// Decides on a message, and acknowledges it once that is durable.
     pub async fn serve(&self, message: &Message) {
         loop {
@@ -184,7 +192,8 @@ impl Desk {
             if known.digest != letter.digest {
                 return refused(format!("its nonce {nonce} was used for another request; choose a new one"));
             }
-            if letter.nonce.is_some() || known.since + SAME >= ledger::now() {
+            let is_same = letter.nonce.is_some() || known.since + SAME >= ledger::now();
+            if is_same || !known.state.is_settled() {
                 self.repeat(known).await?;
                 return Ok(Ok(None));
             }
@@ -240,7 +249,12 @@ impl Desk {
         self.audit_entry(&entry, "repeated", "");
         self.answer(&entry).await;
         if let State::Accepted { job } = &entry.state {
-            for event in self.events(job).await?.into_iter().filter(|event| event.status.is_result()) {
+            // A history that is down must not hold up other requests; who waits asks again.
+            let events = self.events(job).await.unwrap_or_else(|hindrance| {
+                tracing::warn!("what came of a request cannot be told now: {hindrance}");
+                Vec::new()
+            });
+            for event in events.into_iter().filter(|event| event.status.is_result()) {
                 let told = Told::of_event(&event);
                 if let Some(told) = told.filter(|told| told.nonce == entry.nonce) {
                     self.tell(&entry.nonce, &entry.digest, told.answer).await;

@@ -251,7 +251,7 @@ impl Mover {
     }
 
     async fn move_on(&self, delivery: &Delivery, job: &BuildJob) -> Result<Verdict, QueueError> {
-        if delivery.job.losses() > 0 && self.was_moved(job).await? {
+        if delivery.job.vanished() > 0 && self.was_moved(job).await? {
             return Ok(Verdict::Done);
         }
         // Asked of the queue itself, not of our memory: this process may have been asleep.

@@ -122,11 +122,11 @@ impl Holder {
         let keys = self.ring.of(target).ok_or_else(|| OrderError::NoKey(target.clone()))?;
         let key = keys.key.as_ref().ok_or_else(|| OrderError::NoKey(target.clone()))?;
         let folder = Folder(self.workplace.folder()?);
-        let answer = match order {
+        let (answer, bad) = match order {
             Order::Packages { packages, .. } => {
-                let packages = self.sign_all(target, packages, key, &folder).await?;
+                let (packages, bad) = self.sign_all(target, packages, key, &folder).await?;
                 tracing::info!("{target}: RPMs signed: {}", packages.len());
-                Answer::Packages { target: target.clone(), packages }.job()
+                (Answer::Packages { target: target.clone(), packages }.job(), bad)
             }
             Order::Repomd { text, .. } => {
                 // What else it might be would be signed in the name of all packages, too.
@@ -135,30 +135,32 @@ impl Holder {
                 }
                 let signature = key.sign(Content::Bytes(text.as_bytes()), &folder.0).await?;
                 let sha256 = Sha256::of(text.as_bytes());
-                SignedRepomd { target: target.clone(), sha256, signature }.job()
+                (SignedRepomd { target: target.clone(), sha256, signature }.job(), None)
             }
         };
+        // The neighbours of one that a person must look at need not wait for that.
         self.queue.put(vec![answer]).await?;
-        Ok(())
+        bad.map_or(Ok(()), Err)
     }
 
-    /// What was pruned since it was ordered nobody misses.
+    /// All that can be signed, and why one of the others never can. What was pruned since it was ordered nobody misses.
     async fn sign_all(
         &self,
         target: &Target,
         packages: &[Package],
         key: &Key,
         folder: &Folder,
-    ) -> Result<Vec<Signed>, OrderError> {
-        let mut signed = Vec::new();
+    ) -> Result<(Vec<Signed>, Option<OrderError>), OrderError> {
+        let (mut signed, mut bad) = (Vec::new(), None);
         for package in packages {
             match self.sign(target, package, key, folder).await {
                 Ok(one) => signed.push(one),
                 Err(error) if error.is_of_what_is_missing() && self.was_pruned(target, package).await => {}
+                Err(error) if error.is_final() => bad = bad.or(Some(error)),
                 Err(error) => return Err(error),
             }
         }
-        Ok(signed)
+        Ok((signed, bad))
     }
 
     async fn sign(

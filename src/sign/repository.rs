@@ -121,8 +121,15 @@ impl Waiting {
         let file = self.folder().join(Sha256::of(&repomd).as_str());
         let text = String::from_utf8_lossy(&repomd).into_owned();
         let order = Order::Repomd { target: self.target.clone(), text };
-        self.queue.put(vec![order.job(&self.keys.info)]).await.map_err(|error| error.to_string())?;
+        let orders =
+            self.queue.put(vec![order.job(&self.keys.info)]).await.map_err(|error| error.to_string())?;
         let answer = tokio::time::timeout(self.patience, appearance(&file)).await;
+        if answer.is_err() {
+            // The next try has an order of its own. One that is being worked on is answered, to nobody.
+            for order in orders {
+                let _ = self.queue.withdraw(order).await;
+            }
+        }
         let signature = answer.map_err(|_| {
             let (seconds, key) = (self.patience.as_secs(), self.keys.info.id());
             format!("no signer with key {key} answered within {seconds} s; is one running, and not held up?")

@@ -128,7 +128,12 @@ impl Accepted {
         match (is_kept(layout, &self.srpm, &self.sha256)?, &self.from) {
             // Its age counts from here. What is another user's he may not let us touch.
             (true, _) => drop(fs::touch(&place)),
-            (false, Some(from)) => fs::copy_whole(from, &place)?,
+            (false, Some(from)) => {
+                fs::copy_whole(from, &place)?;
+                // Builders get it from a server that is another user, whatever its submitter's mode says.
+                let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+                std::fs::set_permissions(&place, open).map_err(FileError::at("make readable", &place))?;
+            }
             (false, None) => {
                 let (name, incoming) = (self.srpm.as_str().into(), layout.incoming());
                 return Err(SubmitError::NotFound { name, incoming });

@@ -99,7 +99,7 @@ impl Http {
     /// The end of a text, `most` bytes at most (RFC 9110, section 14.1.2), also from a server that knows no ranges.
     pub async fn tail(&self, url: &Url, most: usize) -> Result<Vec<u8>, String> {
         let request = self.client.get(url.clone()).header(RANGE, format!("bytes=-{most}"));
-        let mut answer = request.send().await.map_err(|error| self.told(&error))?;
+        let mut answer = self.send(request).await?;
         match answer.status() {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => {}
             // What is empty has no range.

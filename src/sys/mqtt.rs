@@ -257,6 +257,8 @@ impl Serving {
                 Ok(_) => {}
                 Err(ConnectionError::RequestsDone | ConnectionError::DisconnectTimeout) => return,
                 Err(error) => {
+                    // They come again; what is acknowledged meanwhile the next connection would know nothing of.
+                    lock(&self.held).messages.clear();
                     self.is_down(&self.told(&error).await);
                     tokio::time::sleep(wait).await;
                     wait = (wait * 2).min(LAST_WAIT);

@@ -68,7 +68,14 @@ impl Upload {
         scratch: bool,
     ) -> Result<Option<BuildRecord>, UploadError> {
         let text = match self {
-            Upload::Local(layout) => std::fs::read(layout.build(build, scratch).join(FILE)).ok(),
+            Upload::Local(layout) => {
+                let record = layout.build(build, scratch).join(FILE);
+                match std::fs::read(&record) {
+                    Ok(text) => Some(text),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                    Err(error) => return Err(FileError::at("read", &record)(error).into()),
+                }
+            }
             Upload::Rsync(rsync) => rsync.record(build, scratch).await?,
         };
         let record: Option<BuildRecord> = text.and_then(|text| serde_json::from_slice(&text).ok());

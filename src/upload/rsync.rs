@@ -302,7 +302,7 @@ fn meaning(end: End, stderr: &str) -> (&'static str, bool) {
 }
 
 fn is_missing(stderr: &str) -> bool {
-    stderr.contains("No such file or directory") || stderr.contains("change_dir")
+    stderr.contains("No such file or directory")
 }
 
 /// The line that tells most: the first, which those about its consequences follow.

@@ -1,5 +1,6 @@
 //! From state to state: what is added, removed and replaced, numbers, signatures, and what others put there.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -174,4 +175,42 @@ async fn verifying_finds_what_is_wrong_and_repairs_it() {
     let verified = verify().await;
     assert!(!verified.found.is_empty() && verified.left.is_empty(), "{verified:?}");
     assert!(verify().await.found.is_empty());
+}
+
+/// A repository that createrepo_c made, at a migration say.
+#[tokio::test]
+async fn the_files_of_a_state_by_another_program_stay_for_a_while() {
+    let place = Place::new(RepoEngine::Incremental);
+    rpms::build(place.tree(), "one", 1, 3);
+    let made = std::process::Command::new("createrepo_c").arg("--quiet").arg(place.tree()).status().unwrap();
+    assert!(made.success());
+    let folder = place.tree().join("repodata");
+    let names = || -> BTreeSet<String> {
+        let entries = std::fs::read_dir(&folder).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    };
+    // Long ago.
+    let old = std::time::SystemTime::now() - std::time::Duration::from_secs(30 * 86_400);
+    for name in names() {
+        std::fs::File::options().append(true).open(folder.join(name)).unwrap().set_modified(old).unwrap();
+    }
+    let before = names();
+    place.update().await;
+    assert!(names().is_superset(&before), "{:?} of {before:?}", names());
+}
+
+#[tokio::test]
+async fn what_another_engine_listed_stays_listed() {
+    let mut place = Place::new(RepoEngine::Incremental);
+    let add = |place: &Place, name: &str| {
+        rpms::build(&place.tree().join(name), name, 1, 3).parent().unwrap().to_owned()
+    };
+    add(&place, "one");
+    place.update().await;
+    add(&place, "two");
+    place.repository.options.engine = RepoEngine::CreaterepoC;
+    place.update().await;
+    place.repository.options.engine = RepoEngine::Incremental;
+    let third = add(&place, "three");
+    assert_eq!(place.update_only(&third).await.packages, 3);
 }

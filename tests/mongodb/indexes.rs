@@ -78,7 +78,7 @@ async fn use_all_of_it(history: &History) {
     assert_eq!(history.builders().await.unwrap().len(), 1);
 }
 
-fn sign(worker: &str, time: i64) -> Builder {
+pub fn sign(worker: &str, time: i64) -> Builder {
     Builder {
         builder: "b1".into(),
         worker: worker.into(),

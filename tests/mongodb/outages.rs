@@ -3,7 +3,7 @@
 use nix::sys::signal::Signal;
 use reimzul::history::{Find, History, HistoryError};
 use reimzul::model::Event;
-use reimzul::queue::{NOTIFY, NewJob};
+use reimzul::queue::{BUILDERS, NOTIFY, NewJob};
 use reimzul::role::Site;
 
 use super::event;
@@ -75,6 +75,30 @@ async fn a_server_that_is_killed_loses_nothing_and_repeats_nothing() {
     assert_eq!(stored(&site).await, (2 * builds as usize, 1));
     let latest = site.history.find(Find::default()).await.unwrap();
     assert_eq!(latest[0].event, event("p", builds - 1, "Success"), "also where retries changed the order");
+    notifier.stop();
+}
+
+/// Each asks the history, which says nothing for seconds.
+#[tokio::test]
+async fn signs_of_life_hold_up_no_event_while_the_server_is_away() {
+    let server = Server::prepare(&[]);
+    let (root, _) = root(&server);
+    let site = root.site();
+    let signs = (0..100).map(|time| NewJob::new(BUILDERS, &super::indexes::sign("a", time), 0)).collect();
+    site.queue.put(signs).await.unwrap();
+    let notifier = root.start(&["notifier"]);
+    for build in 0..3 {
+        put(&site, [event("p", build, "Success")]).await;
+        eventually("a line in the log", async || {
+            let log = std::fs::read_to_string(root.join("log/reimzul.log")).unwrap_or_default();
+            (log.lines().count() > build as usize).then_some(())
+        })
+        .await;
+    }
+    eventually("no more signs", async || {
+        site.queue.list(Some(BUILDERS)).await.unwrap().is_empty().then_some(())
+    })
+    .await;
     notifier.stop();
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::harness::mosquitto::next;
 use crate::harness::{Process, SOON, arch, eventually};
-use crate::stand::{POLICY, Stand, asked, spec};
+use crate::stand::{POLICY, Stand, asked, git, spec};
 
 /// What a person says in a request; the rest proves it.
 const FIELDS: [&str; 10] = [
@@ -260,6 +260,32 @@ async fn nothing_that_is_injected_anywhere_is_executed() {
     let has = |word: &str| content.stdout.windows(word.len()).any(|bytes| bytes == word.as_bytes());
     assert!(has("linking.spec") && !has("geheim"), "{content:?}");
     assert!(!marker.exists(), "something was executed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_with_an_impossible_date_is_refused_and_others_are_served() {
+    let mut talk = Talk::new("").await;
+    let signer = talk.signer(&talk.stand.broker.certificate("alice"));
+    let text = spec("dated");
+    talk.stand.repository("dated", "c9", "x", &[("SPECS/dated.spec", text.as_bytes())]);
+    let tree = talk.stand.tree("dated");
+    let at = tree.display().to_string();
+    let object = git(&["-C", &at, "cat-file", "commit", "HEAD"]);
+    let committer = object.lines().find(|line| line.starts_with("committer ")).unwrap();
+    let date = committer.rsplit(' ').nth(1).unwrap();
+    let file = tree.join(".git/late");
+    let late = committer.replace(date, "18446744073709551615");
+    std::fs::write(&file, object.replace(committer, &late)).unwrap();
+    let hash = ["-C", &at, "hash-object", "-t", "commit", "-w", "--literally", ".git/late"];
+    let commit = git(&hash).trim().to_owned();
+    git(&["-C", &at, "push", "--quiet", "--force", "origin", &format!("{commit}:refs/heads/c9")]);
+    let fields = signed(&signer, &asked("dated", "alice"), &nonce()).unwrap();
+    match talk.answer(&fields).await {
+        Answer::Refused { reason } => assert!(reason.contains("a date that no RPM can have"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    let good = talk.good("alice");
+    assert!(matches!(talk.answer(&good).await, Answer::Accepted { .. }));
 }
 
 #[tokio::test(flavor = "multi_thread")]

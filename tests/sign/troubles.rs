@@ -96,6 +96,24 @@ async fn a_key_that_has_expired_signs_nothing_and_its_orders_wait() {
 }
 
 #[tokio::test]
+async fn a_package_that_was_changed_keeps_no_other_from_being_signed() {
+    let root = farm(&by_file(&key(Kind::Ed25519)));
+    let (site, roles) = (root.site(), root.start(&["signer"]));
+    let good = Build::put(&root, STAMP, &[binary_rpm("hello")]);
+    let bad = Build::put(&root, STAMP, &[binary_rpm("changed")]);
+    let file = root.join(format!("bstore/repo/{}/{}/{}", target(), bad.place, bad.files[0]));
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    root.run(&["sign", target().as_str()]).ok();
+    let (_, said) = reason(&site, State::Buried).await;
+    assert!(said.contains("changed-1.0-1"), "{said}");
+    site.quiet().await;
+    roles.stop();
+    assert_eq!(published(&root), good.signed());
+}
+
+#[tokio::test]
 async fn an_agent_that_hangs_makes_the_order_wait_and_stats_say_why() {
     let key = key(Kind::Ed25519);
     let home = Home::with(&key);

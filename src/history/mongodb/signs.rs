@@ -20,8 +20,8 @@ impl History {
         let signs: Collection<Bdoc> = self.database().await?.collection(BUILDERS);
         let by_name = signs.find(doc! {}).sort(doc! {"builder": 1, "worker": 1});
         let found = self.within(LIMIT, Doing::Other, all(by_name)).await?;
-        let texts = found.iter().filter_map(|stored| stored.text("sign"));
-        Ok(texts.map(serde_json::from_str).collect::<Result<_, _>>()?)
+        // One that a later version wrote and we cannot read is as good as silent.
+        Ok(found.iter().filter_map(|stored| serde_json::from_str(stored.text("sign")?).ok()).collect())
     }
 }
 
@@ -39,7 +39,6 @@ async fn keep(signs: &Collection<Bdoc>, sign: &Builder, text: &str) -> Answer<()
         }
     }
     for other in others {
-        // One that a later version wrote and we cannot read is as good as silent.
         let told: Option<Builder> = other.text("sign").and_then(|text| serde_json::from_str(text).ok());
         if told.is_none_or(|told| told.stopped || told.silent_for(sign.time).is_some()) {
             signs.delete_one(doc! {"_id": other.id}).await?;

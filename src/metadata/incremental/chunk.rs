@@ -12,8 +12,11 @@ use std::sync::Mutex;
 use super::index::{Chunk, Refused, Row};
 use super::plan::{Candidate, Item, Unit};
 use crate::config::Compression;
-use crate::metadata::package;
+use crate::metadata::package::{self, Refusal};
+use crate::sys::rpm::Stat;
 
+/// No RPM is like this: it would be empty.
+const NEVER: Stat = Stat { size: 0, mtime: -1 };
 /// Half a megabyte a chunk at zlib's usual level takes some milliseconds.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 9;
@@ -117,8 +120,10 @@ impl Maker {
                 }
                 Item::Fresh(candidate) => match self.fresh(&candidate) {
                     Ok(read) => read,
-                    Err(reason) => {
+                    Err(Refusal { reason, may_pass }) => {
                         let Candidate { location, stat, .. } = candidate;
+                        // What another time may be read is looked at every time.
+                        let stat = if may_pass { NEVER } else { stat };
                         refused.push(Refused { location, stat, reason });
                         continue;
                     }
@@ -159,7 +164,7 @@ impl Maker {
         Ok([fragment(0)?, fragment(1)?, fragment(2)?])
     }
 
-    fn fresh(&self, candidate: &Candidate) -> Result<(Row, [String; 3]), String> {
+    fn fresh(&self, candidate: &Candidate) -> Result<(Row, [String; 3]), Refusal> {
         let Candidate { location, stat, sha256 } = candidate;
         let read = package::read(&self.tree, location, *stat, sha256.as_deref())?;
         let lengths = [0, 1, 2].map(|list: usize| read.xml[list].len());

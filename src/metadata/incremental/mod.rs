@@ -70,8 +70,10 @@ pub fn prepare(
 ) -> Result<Outcome, MetadataError> {
     let index = Index::open(&repository.cache)?;
     let base = usable(repository, &index, trust)?;
+    let is_live = base.as_ref().is_some_and(|(base, _)| base.repomd == live.text);
     let differences = match (&base, &wanted.only) {
-        (Some(_), Some(only)) => within_folders(&repository.tree, &index, only)?,
+        // Where another engine made the live state, it was asked for builds that are not known here.
+        (Some(_), Some(only)) if is_live => within_folders(&repository.tree, &index, only)?,
         _ => everywhere(repository, wanted, &index, base.is_some(), trust)?,
     };
     let (chunks, last) = match &base {
@@ -79,7 +81,6 @@ pub fn prepare(
         None => (Vec::new(), None),
     };
     let packages = chunks.iter().map(|chunk| chunk.packages).sum();
-    let is_live = base.as_ref().is_some_and(|(base, _)| base.repomd == live.text);
     if let Some((base, _)) = &base
         && is_live
         && !anew

@@ -67,11 +67,29 @@ pub struct Fragments {
 
 /// Reads the RPM `file` of `tree`. Its digest is not computed where it is known. The error says why it cannot be
 /// listed.
-pub fn read(tree: &Path, file: &str, stat: Stat, known: Option<&str>) -> Result<Fragments, String> {
+pub fn read(tree: &Path, file: &str, stat: Stat, known: Option<&str>) -> Result<Fragments, Refusal> {
     let path = tree.join(file);
-    let listed = rpm::listed(&path, known).map_err(|error| reason(&error, &path))?;
+    let listed = rpm::listed(&path, known)
+        .map_err(|error| Refusal { reason: reason(&error, &path), may_pass: may_pass(&error) })?;
     let fragments = describe(file, stat, &listed);
-    fragments.map_err(|error| format!("its header cannot be read: {error}"))
+    fragments
+        .map_err(|error| Refusal { reason: format!("its header cannot be read: {error}"), may_pass: false })
+}
+
+/// Whether it says nothing about the file: errno(3) of a right that is missing, or of a disk or memory that is away.
+fn may_pass(error: &rpm::RpmError) -> bool {
+    use nix::errno::Errno::{self, EACCES, EIO, EMFILE, ENFILE, ENOMEM, ESTALE, ETIMEDOUT};
+    let rpm::RpmError::File(error) = error else { return false };
+    let passing = [EACCES, EIO, EMFILE, ENFILE, ENOMEM, ESTALE, ETIMEDOUT];
+    error.source.raw_os_error().is_some_and(|code| passing.contains(&Errno::from_raw(code)))
+}
+
+/// Why a file cannot be listed.
+#[derive(Debug)]
+pub struct Refusal {
+    pub reason: String,
+    /// Another time it may not be so.
+    pub may_pass: bool,
 }
 
 /// Why a file cannot be listed, without its path, which whoever tells it says himself.

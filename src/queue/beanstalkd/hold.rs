@@ -293,7 +293,8 @@ fn job(id: u64, story: &Dictionary, body: Vec<u8>) -> Job {
         body,
         priority: count("pri"),
         reserves,
-        releases: count("releases").saturating_add(count("buries")).saturating_add(forgiven),
+        releases: count("releases").saturating_add(count("buries")),
+        forgiven,
         // A server that is restarted begins to count anew.
         mark: format!("{reserves}.{}", &uuid::Uuid::new_v4().simple().to_string()[..6]),
     }

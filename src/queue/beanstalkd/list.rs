@@ -6,13 +6,13 @@
 
 use std::collections::HashMap;
 
-use super::protocol::{Answer, Command, Reply, dictionary};
-use super::{Dictionary, PROBE, Queue, WATCHED_BY, WHY, is_ours_alone, locked, number};
+use super::protocol::{Answer, Command, Refusal, Reply, dictionary};
+use super::{BeanstalkdError, Dictionary, PROBE, Queue, WATCHED_BY, WHY, is_ours_alone, locked, number};
 use crate::queue::{Entry, PRIORITY_SIGN_OF_LIFE, QueueError, State};
 
 /// How many ids are asked for at a time, and at most: the server answers nobody else meanwhile.
 const BITE: u64 = 1000;
-pub(super) const DEEPEST: u64 = 100_000;
+pub(super) const DEEPEST: u64 = 300_000;
 /// Long enough for any sentence, and small beside any limit for jobs.
 const LONGEST_REASON: usize = 4000;
 
@@ -72,8 +72,11 @@ impl Queue {
         if self.count().await?.1 == 0 {
             return Ok(Vec::new());
         }
-        // One that drains takes no probe.
-        let newest = self.newest_id().await.unwrap_or_default();
+        let newest = match self.newest_id().await {
+            // One that drains takes no probe.
+            Err(QueueError::Beanstalkd(BeanstalkdError::Refused { refusal: Refusal::Draining, .. })) => 0,
+            newest => newest?,
+        };
         // Counted after that, so that every job below the newest that is still there is among them.
         let (stats, wanted) = self.count().await?;
         let server = stats.get("id").cloned().unwrap_or_default();
@@ -154,11 +157,16 @@ impl Queue {
 
     /// Notes why a job was buried or delayed, in place of any former reason.
     pub(super) async fn note_why(&self, id: u64, reason: &str) -> Result<(), QueueError> {
-        self.forget_why(id).await?;
         let mut end = reason.len().min(LONGEST_REASON);
         while !reason.is_char_boundary(end) {
             end -= 1;
         }
+        // Notes use up ids, and who waits for another build is put off every few seconds.
+        let noted = self.ask(vec![Command::Use(format!("{WHY}{id}")), Command::PeekReady]).await?.pop();
+        if matches!(&noted, Some(Ok(Reply::Found { body, .. })) if *body == reason.as_bytes()[..end]) {
+            return Ok(());
+        }
+        self.forget_why(id).await?;
         self.put_raw(&format!("{WHY}{id}"), reason.as_bytes()[..end].to_vec()).await?;
         Ok(())
     }

@@ -116,6 +116,7 @@ pub fn job(sql: &Transaction, id: u64) -> rusqlite::Result<Job> {
                 priority: row.get(3)?,
                 reserves: row.get(4)?,
                 releases: row.get(5)?,
+                forgiven: 0,
                 mark: row.get::<_, u32>(4)?.to_string(),
             })
         })

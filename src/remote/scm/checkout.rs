@@ -66,7 +66,11 @@ impl<'a> Git<'a> {
         let checkout = self.within(&folder).args(["checkout", "--quiet", "--detach", &commit, "--"]);
         self.run(checkout, &format!("{commit} cannot be checked out"), cancel).await?;
         let seconds = self.ask(&folder, &["show", "--no-patch", "--format=%ct", &commit, "--"]).await?;
-        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.parse().unwrap_or_default());
+        // Whoever made the commit has chosen it, and RPMs have 32 bits for theirs.
+        let no_date =
+            || ScmError::refused(format!("{commit} has a date that no RPM can have: {}", plain(&seconds)));
+        let seconds: u32 = seconds.parse().map_err(|_| no_date())?;
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(seconds.into());
         Ok(Checkout { folder, commit, time })
     }
 

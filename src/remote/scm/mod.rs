@@ -100,11 +100,15 @@ impl Maker {
         })
     }
 
-    /// Removes what a bridge before us has left, and what nobody has asked for of late.
+    /// Removes what a bridge before us has left.
     pub async fn sweep(&self) {
         for left in entries(&self.folder.join("work")) {
             self.remove(&left).await;
         }
+    }
+
+    /// Removes what nobody has asked for of late.
+    pub async fn forget_old(&self) {
         for kept in ["srpms", "sources"].iter().flat_map(|part| entries(&self.folder.join(part))) {
             let age = std::fs::metadata(&kept).and_then(|found| found.modified());
             if age.is_ok_and(|at| at.elapsed().is_ok_and(|age| age > KEPT)) {
