@@ -127,3 +127,23 @@ fn verified(path: PathBuf, job: &BuildJob, stamp: &Stamp) -> Result<Source, Fail
 fn unusable(why: String) -> Failure {
     Failure::new(Class::Source, "fetch", why)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_old_source_is_forgotten_and_an_old_lock_is_still_a_lock() {
+        let cache = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - 2 * KEPT;
+        for name in ["a-1-1.src.rpm", "a-1-1.src.rpm.lock", "b-1-1.src.rpm.part"] {
+            std::fs::File::create(cache.path().join(name)).unwrap().set_modified(old).unwrap();
+        }
+        std::fs::write(cache.path().join("c-1-1.src.rpm"), "").unwrap();
+        forget_old(cache.path());
+        let mut left: Vec<_> =
+            std::fs::read_dir(cache.path()).unwrap().map(|one| one.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["a-1-1.src.rpm.lock", "c-1-1.src.rpm"]);
+    }
+}
