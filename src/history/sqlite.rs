@@ -130,7 +130,8 @@ impl History {
                     .collect()
             })
             .await?;
-        Ok(signs.iter().map(|sign| serde_json::from_str(sign)).collect::<Result<_, _>>()?)
+        // One that a later version wrote and we cannot read is as good as silent.
+        Ok(signs.iter().filter_map(|sign| serde_json::from_str(sign).ok()).collect())
     }
 }
 
