@@ -117,8 +117,7 @@ pub fn write(files: &[Planned]) -> Result<(), FileError> {
         fs::write_whole(&file.path, file.text.as_bytes())?;
         // Whatever the umask of who runs this: services that are not root read them. systemd-tmpfiles closes the one
         // that may hold passwords.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-        std::fs::set_permissions(&file.path, open).map_err(FileError::at("make readable", &file.path))?;
+        fs::open_to_all(&file.path)?;
     }
     Ok(())
 }

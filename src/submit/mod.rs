@@ -131,8 +131,7 @@ impl Accepted {
             (false, Some(from)) => {
                 fs::copy_whole(from, &place)?;
                 // Builders get it from a server that is another user, whatever its submitter's mode says.
-                let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-                std::fs::set_permissions(&place, open).map_err(FileError::at("make readable", &place))?;
+                fs::open_to_all(&place)?;
             }
             (false, None) => {
                 let (name, incoming) = (self.srpm.as_str().into(), layout.incoming());

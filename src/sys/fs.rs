@@ -153,6 +153,12 @@ fn write_as(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
     })
 }
 
+/// Lets everybody read a file, whatever the umask or the file that it is a copy of says.
+pub fn open_to_all(path: &Path) -> Result<(), FileError> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    std::fs::set_permissions(path, mode).map_err(FileError::at("make readable", path))
+}
+
 /// Copies the regular file `from` to `to`, which appears whole or not at all; an existing `to` is replaced.
 pub fn copy_whole(from: &Path, to: &Path) -> Result<(), FileError> {
     let temporary = temporary_beside(to);
